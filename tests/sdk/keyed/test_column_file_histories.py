@@ -100,6 +100,8 @@ class History:
 
     def delete_by_another_engine(self) -> None:
         low = self.random.randint(0, KEYS)
+        if not any(low <= key < low + 8 for key in self.rows):
+            return
         hidden = set(self.columns) - set(self.stored().schema().column_names)
         self.stored().delete(f"id >= {low} and id < {low + 8}")
         self.rows = {key: row for key, row in self.rows.items() if not low <= key < low + 8}

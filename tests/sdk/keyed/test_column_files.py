@@ -263,6 +263,10 @@ def test_rows_that_another_engine_writes_anew_get_their_columns_by_key(table: Ta
     older = Dataset("photos", version=foreign).filter("id in (11, 161)").sort("id").to_arrow()
     assert older["y"].to_pylist() == [22.0, 322.0]
     assert table.scan().to_table()["y"].null_count == 1
+    table.write({"id": [300, 301], "x": [0.0, 0.0], "y": [1.0, 2.0]})  # in the rows, not in a column file
+    stored().delete("id = 300")
+    table.write({"id": [302], "x": [0.0]})
+    assert rows(table, "id >= 300", "id", "y") == [{"id": 301, "y": 2.0}, {"id": 302, "y": None}]
 
 
 def test_tags_hold_column_files_while_another_engine_expires_snapshots(table: Table) -> None:

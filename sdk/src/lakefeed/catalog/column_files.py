@@ -89,11 +89,6 @@ class ColumnIndex:
     def __iter__(self) -> Iterator[ColumnFileRef]:
         return (file for group in self._groups.values() for file in group)
 
-    @property
-    def digests(self) -> frozenset[str]:
-        """The digests of the paths of the data files."""
-        return frozenset(self._groups)
-
     def of(self, path: str) -> tuple[ColumnFileRef, ...]:
         """Returns the column files of a data file, newest first. No two have the same column."""
         return self._groups.get(path_digest(path), ()) if self._groups else ()

@@ -124,14 +124,15 @@ def with_columns(table: Table, snapshot: Snapshot, files: Files) -> Files:
     if not index:
         return files
     files = tuple(with_column_files(file, index.of(file.path)) for file in files)
-    if not index.digests.difference(column_files.path_digest(file.path) for file in files):
+    owner = column_files.column_owner(table, snapshot)
+    present = {file.path for file in files}
+    if owner is snapshot or all(file.path in present for file in files_of(table, owner)):
         return files
-    # Another program has removed files. It may have written their rows anew.
-    owner = column_files.column_owner(table, snapshot).sequence_number or 0
+    # Another program has removed files. It may have written their rows anew, without columns that it does not see.
     later = column_files.column_index(table, table.metadata.current_snapshot())
     return tuple(
         file
-        if file.sequence <= owner
+        if file.sequence <= (owner.sequence_number or 0)
         else with_column_files(file, columns)
         if (columns := later.of(file.path))
         else replace(file, unaligned=True)

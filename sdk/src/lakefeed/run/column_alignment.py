@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from lakefeed.catalog.column_files import column_owner, path_digest, unaligned_error
+from lakefeed.catalog.column_files import column_owner, unaligned_error
 from lakefeed.catalog.column_schema import column_file_ids
 from lakefeed.catalog.compatibility import cast_to_storage
 from lakefeed.catalog.delete_files import deleted_positions
@@ -59,8 +59,8 @@ def _align(name: str, draft: Draft) -> None:
     newest = IcebergSource.of(draft.lake, name, table, resolve(table), schema_id=schema_id)
     before = version_of(column_owner(table, snapshot), table)
     older = IcebergSource.of(draft.lake, name, table, before, schema_id=schema_id)
-    present = {path_digest(file.path) for file in draft.files}
-    lost = [file for file in older.files if file.columns and path_digest(file.path) not in present]
+    present = {file.path for file in draft.files}
+    lost = [file for file in older.files if file.path not in present]
     ids = column_file_ids(table)
     names = [field.name for field in table.schema().fields if field.field_id in ids]
     for file in unaligned:

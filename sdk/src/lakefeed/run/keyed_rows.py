@@ -12,6 +12,7 @@ from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.versions import DatasetVersion
 from lakefeed.errors import DuplicateKeyError
 from lakefeed.plan import Node
+from lakefeed.run.column_alignment import align_columns
 from lakefeed.run.key_compaction import merge_files
 from lakefeed.run.row_edits import check_not_moved, newest, versions_read
 from lakefeed.run.save import Writing, typed_for
@@ -56,6 +57,7 @@ def insert(lake: Lake, plan: Node, name: str, keys: tuple[str, ...], writing: Wr
     Raises:
         DuplicateKeyError: a key is there already, or twice in the rows. Nothing is written.
     """
+    align_columns(lake, name)
     with typed_for(lake, plan, name, writing) as (typed, before_commit):
         rows = Insert.of(lake.settings, typed, keys, decide_columns(lake.table(name), typed.schema).declared, False)
 
