@@ -214,6 +214,39 @@ def test_files_that_disagree_before_there_is_a_dataset_make_none(landing: Path) 
     assert not Dataset.exists("rows")
 
 
+def test_values_that_a_type_would_cut_go_aside(landing: Path) -> None:
+    import datetime as dt
+
+    day, noon = dt.date(2026, 1, 2), dt.datetime(2026, 1, 2, 12)
+    Dataset.from_dict({"on": [True], "day": [day], "s": [{"a": 1}]}).save("rows")
+    (landing / "a.csv").write_text("on,day\n1,2026-01-03\n0,2026-01-04\n5,2026-01-05\n")
+    (landing / "b.csv").write_text("on,day\ntrue,2026-01-06 00:00:00\nfalse,2026-01-07 10:00:00\n")
+    table = {"on": [1.0, 0.5], "day": [noon.replace(hour=0), noon], "s": pa.array([{"a": 1}, {"a": 1}])}
+    (landing / "c.parquet").write_bytes(parquet(pa.table(table)))
+    (landing / "d.parquet").write_bytes(parquet(pa.table({"s": [{"a": 1, "b": 2}]})))
+    list(ingest(FolderSource("rows", "rows", "landing", settle=0, drift="quarantine")))
+    days = [row["day"].day for row in Dataset("rows").to_arrow().to_pylist()]
+    assert days == [2, 3, 4, 6, 2]
+    entries = Dataset("rows_quarantine").to_arrow().to_pylist()
+    assert [(each["file"], each["row"]) for each in entries] == [
+        ("a.csv", 2), ("b.csv", 1), ("c.parquet", 1), ("d.parquet", 0),
+    ]  # fmt: skip
+    assert all("would lose" in each["reason"] or "no fields 'b'" in each["reason"] for each in entries)
+
+
+@pytest.mark.parametrize("text", ["x\n2.5\n", "x,\n2,3\n"])
+def test_a_column_that_the_dataset_cannot_follow_is_one_files_trouble(landing: Path, text: str) -> None:
+    Dataset.from_dict({"x": [1]}).save("rows")
+    for name, content in (("a", "x\n2\n"), ("b", text), ("c", "x,y\n3,4\n")):
+        (landing / f"{name}.csv").write_text(content)
+    source = FolderSource("rows", "rows", "landing", settle=0, drift="evolve")
+    for _ in range(2):
+        with pytest.raises(SchemaError, match=r"b\.csv"):
+            list(ingest(source))
+    list(ingest(source))
+    assert Dataset("rows").to_arrow().to_pydict() == {"x": [1, 2, 3], "y": [None, None, 4]}
+
+
 def test_whether_text_is_encoded_by_a_dictionary_changes_no_type(landing: Path) -> None:
     for name, column in {"a": pa.array(["x"]), "b": pa.array(["y"]).dictionary_encode()}.items():
         (landing / f"{name}.parquet").write_bytes(parquet(pa.table({"s": column})))

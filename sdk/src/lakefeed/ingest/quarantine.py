@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from lakefeed.catalog import Fence, Lake, Provenance, cast, check_compatible, check_name, fence_value
 from lakefeed.dataset import Dataset
-from lakefeed.errors import SchemaError
+from lakefeed.errors import SchemaError, quoted_list
 from lakefeed.ingest import ledger
 from lakefeed.ingest.ingestion_source import FencedSource
 from lakefeed.ingest.ledger import ListedFile, read_table, store_table
@@ -289,9 +289,29 @@ def _parse_texts(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
 
 def _parse_column(name: str, values: pa.Array[Any], kind: pa.DataType) -> pa.Array[Any]:
     try:
-        return _parse_text(values, kind)
+        parsed = _parse_text(values, kind)
+        _check_exact(parsed, kind)
     except pa.ArrowInvalid as error:
         raise pa.ArrowInvalid(f"column {name!r}: {error}") from error
+    return parsed
+
+
+def _check_exact(values: pa.Array[Any], kind: pa.DataType) -> None:
+    """Checks that a cast loses nothing where Arrow would lose it: a time of day, a number, fields of a struct.
+
+    Raises:
+        pa.ArrowInvalid: it would.
+    """
+    given, types = values.type, pa.types
+    if types.is_struct(given) and types.is_struct(kind):
+        known = {kind.field(at).name for at in range(kind.num_fields)}
+        extra = [field.name for field in given if field.name not in known]
+        if extra:
+            raise pa.ArrowInvalid(f"the column has no fields {quoted_list(extra)}")
+    numbers = types.is_boolean(kind) and (types.is_integer(given) or types.is_floating(given))
+    times = types.is_timestamp(given) and types.is_date(kind)
+    if (numbers or times) and not values.cast(kind).cast(given).equals(values):
+        raise pa.ArrowInvalid(f"{given} as {kind} would lose a part of the value")
 
 
 def _parse_text(values: pa.Array[Any], kind: pa.DataType) -> pa.Array[Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from lakefeed.dataset import Dataset
-from lakefeed.errors import TypeMismatchError
+from lakefeed.errors import InvalidArgumentError, SchemaError, TypeMismatchError, UnsupportedError
 
 
 class UnfitColumnError(TypeMismatchError):
@@ -21,22 +21,37 @@ def evolve_schema(name: str, files: Mapping[str, pa.Schema]) -> pa.Schema:
     """Returns the schema that all files fit. It gives the dataset ``name`` these columns, if that exists.
 
     Raises:
-        UnfitColumnError: the types of a column have no common wider type.
-        SchemaError: the dataset cannot store a column.
+        UnfitColumnError: the types of a column have no common wider type, or the dataset cannot store it.
+        SchemaError: a new dataset cannot store a column.
     """
     existing = Dataset(name) if Dataset.exists(name) else None
     media = existing.column_types if existing is not None else {}
     before = {field.name: field for field in existing.schema} if existing is not None else {}
     fields = {column: field for column, field in before.items() if column not in media}
+    origins: dict[str, str] = {}
     for path, schema in files.items():
         for field in schema:
-            fields[field.name] = _wider(fields.get(field.name), field, path)
+            known = fields.get(field.name)
+            fields[field.name] = _wider(known, field, path)
+            if known is None or known.type != fields[field.name].type:
+                origins[field.name] = path
     for column, field in fields.items() if existing is not None else ():
-        if column not in before:
-            Dataset(name).add_column(column, field.type)
-        elif column not in media and field.type != before[column].type:
-            Dataset(name).widen_column(column, field.type)
+        if column not in media and (column not in before or field.type != before[column].type):
+            _change_column(name, field, origins[column], is_new=column not in before)
     return pa.schema([field.with_nullable(True) for field in fields.values()])
+
+
+def _change_column(name: str, field: pa.Field[Any], path: str, *, is_new: bool) -> None:
+    """Adds a column to a dataset, or widens its type, for a file."""
+    try:
+        if is_new:
+            Dataset(name).add_column(field.name, field.type)
+        else:
+            Dataset(name).widen_column(field.name, field.type)
+    except (InvalidArgumentError, SchemaError, UnsupportedError) as error:
+        unfit = UnfitColumnError(f"column {field.name!r} is other in {path!r}: {error}")
+        unfit.path = path
+        raise unfit from error
 
 
 def _wider(known: pa.Field[Any] | None, new: pa.Field[Any], path: str) -> pa.Field[Any]:
