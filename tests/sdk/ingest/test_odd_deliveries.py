@@ -234,6 +234,28 @@ def test_values_that_a_type_would_cut_go_aside(landing: Path) -> None:
     assert all("would lose" in each["reason"] or "no fields 'b'" in each["reason"] for each in entries)
 
 
+def test_values_are_cast_exactly_or_go_aside(landing: Path) -> None:
+    import datetime as dt
+
+    noon = dt.datetime(2026, 1, 2, 12)
+    columns: Mapping[str, tuple[Any, Any, list[bool]]] = {
+        "single": (pa.array([1.0], pa.float32()), pa.array([0.1, 1e300, float("inf")]), [True, False, True]),
+        "vector": (pa.array([[1.0]], pa.list_(pa.float32())), pa.array([[0.1], None]), [True, True]),
+        "flags": (pa.array([[True]]), pa.array([[0, 1], [5]]), [True, False]),
+        "when": (pa.array([noon]), pa.array([1_767_225_600]), [False]),
+        "time": (pa.array([dt.time(1)]), pa.array([noon]), [False]),
+        "inner": (pa.array([{"d": noon.date()}]), pa.array([{"d": noon}, {"d": noon.replace(hour=0)}]), [False, True]),
+        "text": (pa.array(["a"]), pa.array([1, 2]), [True, True]),
+    }
+    for name, (known, given, fits) in columns.items():
+        Dataset.from_arrow(pa.table({"x": known})).save(name)
+        (landing / f"{name}.parquet").write_bytes(parquet(pa.table({"x": given})))
+        list(ingest(FolderSource(name, name, "landing", f"{name}.parquet", settle=0, drift="quarantine")))
+        aside = f"{name}_quarantine"
+        bad = Dataset(aside).to_arrow()["row"].to_pylist() if Dataset.exists(aside) else []
+        assert [row not in bad for row in range(len(given))] == fits, name
+
+
 @pytest.mark.parametrize("text", ["x\n2.5\n", "x,\n2,3\n"])
 def test_a_column_that_the_dataset_cannot_follow_is_one_files_trouble(landing: Path, text: str) -> None:
     Dataset.from_dict({"x": [1]}).save("rows")

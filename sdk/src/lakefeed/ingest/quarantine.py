@@ -297,21 +297,55 @@ def _parse_column(name: str, values: pa.Array[Any], kind: pa.DataType) -> pa.Arr
 
 
 def _check_exact(values: pa.Array[Any], kind: pa.DataType) -> None:
-    """Checks that a cast loses nothing where Arrow would lose it: a time of day, a number, fields of a struct.
+    """Checks that a cast loses nothing where Arrow would lose it: a date, a time of day, a number, fields of a struct.
 
     Raises:
         pa.ArrowInvalid: it would.
     """
-    given, types = values.type, pa.types
+    given = values.type
+    if given.equals(kind):
+        return
+    _check_types(given, kind)
+    if _may_cut(given, kind) and not values.cast(kind).cast(given).equals(values):
+        raise pa.ArrowInvalid(f"{given} as {kind} would lose a part of the value")
+    if pa.types.is_floating(given) and pa.types.is_floating(kind):
+        infinite = pc.and_(pc.is_finite(values), pc.invert(pc.is_finite(values.cast(kind))))
+        if pc.any(infinite).as_py():
+            raise pa.ArrowInvalid(f"a value of {given} is too large for {kind}")
+
+
+def _check_types(given: pa.DataType, kind: pa.DataType) -> None:
+    """Raises pa.ArrowInvalid for types of which no value can be cast without a guess or a loss."""
+    types = pa.types
+    if types.is_integer(given) and (types.is_timestamp(kind) or types.is_time(kind) or types.is_duration(kind)):
+        raise pa.ArrowInvalid(f"{given} as {kind}: a number does not say its unit")
+    if types.is_timestamp(given) and types.is_time(kind):
+        raise pa.ArrowInvalid(f"{given} as {kind} would lose the date")
     if types.is_struct(given) and types.is_struct(kind):
-        known = {kind.field(at).name for at in range(kind.num_fields)}
-        extra = [field.name for field in given if field.name not in known]
+        extra = sorted({field.name for field in given} - {field.name for field in kind})
         if extra:
             raise pa.ArrowInvalid(f"the column has no fields {quoted_list(extra)}")
-    numbers = types.is_boolean(kind) and (types.is_integer(given) or types.is_floating(given))
-    times = types.is_timestamp(given) and types.is_date(kind)
-    if (numbers or times) and not values.cast(kind).cast(given).equals(values):
-        raise pa.ArrowInvalid(f"{given} as {kind} would lose a part of the value")
+    for one, other in _inner_types(given, kind):
+        _check_types(one, other)
+
+
+def _may_cut(given: pa.DataType, kind: pa.DataType) -> bool:
+    types = pa.types
+    if types.is_boolean(kind):
+        return types.is_integer(given) or types.is_floating(given)
+    if types.is_date(kind):
+        return types.is_timestamp(given)
+    return any(_may_cut(one, other) for one, other in _inner_types(given, kind))
+
+
+def _inner_types(given: pa.DataType, kind: pa.DataType) -> list[tuple[pa.DataType, pa.DataType]]:
+    """Returns the types of values within values, in pairs."""
+    if pa.types.is_struct(given) and pa.types.is_struct(kind):
+        known = {field.name: field.type for field in kind}
+        return [(field.type, known[field.name]) for field in given if field.name in known]
+    if pa.types.is_nested(given) and pa.types.is_nested(kind) and given.num_fields == kind.num_fields:
+        return [(given.field(at).type, kind.field(at).type) for at in range(given.num_fields)]
+    return []
 
 
 def _parse_text(values: pa.Array[Any], kind: pa.DataType) -> pa.Array[Any]:
