@@ -51,6 +51,8 @@ def with_version_numbers(table: Table) -> Table:
 
     The numbers are distinct and ascend in commit order. Later commits do not change them.
     """
+    if VERSION_NUMBERS not in table.properties and all(each.sequence_number for each in table.metadata.snapshots):
+        return table
     snapshots = [snapshot for snapshot in table.metadata.snapshots if not is_column_snapshot(snapshot)]
     if all(snapshot.sequence_number for snapshot in snapshots) and VERSION_NUMBERS not in table.properties:
         return table
