@@ -173,6 +173,17 @@ def test_the_page_has_each_sentence_once(beginning: str) -> None:
     assert any(sentence.startswith(beginning) for sentence in sentences()), "the page no longer says this"
 
 
+def test_docstrings_of_tests_quote_the_page() -> None:
+    page = PAGE.read_text("utf-8")
+    quotes = [
+        (path.name, quote)
+        for path in (TESTS / "sdk" / "loaders").glob("test_*.py")
+        for quote in re.findall(r'"""docs/loader\.md: "(.+?)"\.', path.read_text("utf-8"))
+    ]
+    assert len(quotes) > 10
+    assert [(name, quote) for name, quote in quotes if quote not in page] == []
+
+
 def test_every_test_exists() -> None:
     missing = [claim for claim in CLAIMS.values() if claim.split("::")[1] not in functions(claim.split("::")[0])]
     assert missing == []

@@ -72,7 +72,7 @@ def failure(action: Callable[[], Any]) -> LakefeedError:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_failing_row_is_named(rows: Dataset, files: list[str], workers: int) -> None:
-    """docs/loader.md: "A row for which a function fails is named in the error"."""
+    """docs/loader.md: "Any error of a function names the row"."""
     streamed = Dataset.from_file(files)
     plans: dict[str, Dataset] = {
         "in order": rows.map(strict, schema=Y),
@@ -247,7 +247,7 @@ PLANS: dict[str, Callable[[Dataset], Dataset]] = {
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.live)])
 @pytest.mark.parametrize("plan", PLANS)
 def test_ranks_stay_in_step_without_the_rows_that_were_skipped(rows: Dataset, plan: str, workers: int) -> None:
-    """docs/loader.md: "All ranks still take the same number of steps"."""
+    """docs/loader.md: "ranks take the same number of steps and a resume is exact"."""
     prepared = PLANS[plan](rows)
     for ranks, batch_size in ((1, 4), (3, 2), (2, 1)):
         if workers and ranks == 3:
@@ -267,7 +267,7 @@ def test_ranks_stay_in_step_without_the_rows_that_were_skipped(rows: Dataset, pl
 
 
 def test_a_batch_without_rows_is_left_out_where_there_is_one_rank(rows: Dataset) -> None:
-    """docs/loader.md: "With one rank a batch without rows is left out"."""
+    """docs/loader.md: "`map` and `load_files` leave such rows out"."""
     plan = rows.map(strict, schema=Y, on_error="skip")
     for options in ({}, {"num_workers": 1}, {"collate_fn": lambda batch: batch["y"]}):
         for batch_size in (1, None):
@@ -285,7 +285,7 @@ def test_a_batch_without_rows_is_left_out_where_there_is_one_rank(rows: Dataset)
 
 @pytest.mark.parametrize("plan", PLANS)
 def test_a_resume_skips_the_same_rows(rows: Dataset, plan: str) -> None:
-    """docs/loader.md: "A resume is as exact as ever"."""
+    """docs/loader.md: "ranks take the same number of steps and a resume is exact"."""
     prepared = PLANS[plan](rows)
     whole = [batch["y"].tolist() for batch in prepared.to_torch(batch_size=3)]
     for steps in range(1, len(whole), 3):
