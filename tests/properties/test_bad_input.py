@@ -304,7 +304,7 @@ CALLS: dict[str, Call] = {
     "Table.drop_columns": keyed_call("drop_columns", {"column_paths": ["s"]}, column_paths=PATHS),
     "Table.enrich": Call(lambda columns, where=None: keyed().enrich(columns, where=where),
                          {"columns": {"x": col("a")}},
-                         {"columns": Kind(lambda value: False, ("ss", 7, {"x": col("ss")}, {7: "a"})),
+                         {"columns": Kind(lambda value: False, ("ss", 7, {"ss": col("ss")}, {7: "a"})),
                           "where": optional(EXPRESSION)}),
     "Table.txn": keyed_call("txn", {}, compare=FLAG, column_types=NEW_TYPES),
     "Table.snapshot": keyed_call("snapshot", {}, asof=ASOF),

@@ -297,7 +297,7 @@ def check_names(tree: Tree) -> None:
         SchemaError: it has none.
     """
     if not tree:
-        raise SchemaError("the projection has no columns; a scan needs at least one")
+        raise SchemaError("the projections have no columns; give at least one")
 
 
 def has_functions(tree: Tree) -> bool:
