@@ -33,6 +33,7 @@ class TreeLogger:
     is one small commit.
 
     Example:
+        >>> from lakefeed.trees import FileTree
         >>> tree = FileTree.create("reported", "animals")
         >>> tree.get_logger().report_scalar("size", "files", 3.0, 0)
         >>> [(row["title"], row["value"]) for row in tree.get_logger().reports()]
