@@ -13,6 +13,7 @@ from sqlalchemy import event
 from dataset_assets.asset_keys import dataset_key, key_of
 from definitions import catalog_datasets
 from lakefeed.catalog import Lake
+from lakefeed.catalog.embedded_tables import EmbeddedTables
 from lakefeed.routines import Routine
 from sensors.sensor_cursor import SensorCursor
 from tests.orchestration.daemon import Dagster, write
@@ -34,10 +35,16 @@ def counted() -> Iterator[list[str]]:
     def note(_: Any, __: Any, statement: str, *___: Any) -> None:
         queries.append(statement)
 
-    engine = Lake.current().catalog.engine  # type: ignore[attr-defined]
+    def load(tables: EmbeddedTables, identifier: tuple[str, ...]) -> Any:
+        queries.append(f"table {identifier}")
+        return real(tables, identifier)
+
+    engine, real = Lake.current().catalog.engine, EmbeddedTables.load_table  # type: ignore[attr-defined]
     event.listen(engine, "before_cursor_execute", note)
     try:
-        yield queries
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(EmbeddedTables, "load_table", load)
+            yield queries
     finally:
         event.remove(engine, "before_cursor_execute", note)
 

@@ -23,6 +23,7 @@ from lakefeed.catalog import (
     list_versions,
     update_properties,
 )
+from lakefeed.catalog.embedded_tables import EmbeddedTables
 from lakefeed.config import Settings
 from lakefeed.errors import (
     ColumnNotFoundError,
@@ -287,13 +288,13 @@ def test_unknown_outcome_removes_nothing(lake: Lake, home: Path, monkeypatch: py
     create(lake, "t", SCHEMA, [])
     lose_answers(lake, monkeypatch, landing=True, error=_LostAnswerError)
     with monkeypatch.context() as patch:
-        real = type(lake.catalog).load_table
-        loads = iter([real])
+        loads = iter([EmbeddedTables.load_table])
 
-        def load(catalog: Catalog, *args: Any) -> Any:
-            return next(loads, _unreachable)(catalog, *args)
+        def load(tables: EmbeddedTables, *args: Any) -> Any:
+            return next(loads, _unreachable)(tables, *args)
 
-        patch.setattr(type(lake.catalog), "load_table", load)
+        patch.setattr(EmbeddedTables, "load_table", load)
+        patch.setattr(type(lake.catalog), "load_table", _unreachable)
         with pytest.raises(_LostAnswerError):
             add(lake, 1)
     assert values(lake) == [1]

@@ -82,9 +82,10 @@ def test_deletes_hold_for_rows_that_are_not_newer(plain: SqlCatalog, tmp_path: P
     first, second = paths_of(table)
     # Of an entry that another engine moved into a later manifest, the number stays.
     commit_deletes(table, tmp_path, Deletes([(first, 0), (second, 0)], sequence=1))
-    assert ours() == list(range(1, 20))  # PyIceberg looks at the path alone
+    assert ours() == list(range(1, 20))
     commit_deletes(table, tmp_path, Deletes([(first, 1), (second, 1)], sequence=2))
-    assert ours() == theirs(table) == [*range(2, 11), *range(12, 20)]
+    assert ours() == [*range(2, 11), *range(12, 20)]
+    assert theirs(table) == [*range(2, 10), *range(12, 20)]  # PyIceberg looks at the path alone
 
 
 def test_deletes_of_partitions(plain: SqlCatalog, tmp_path: Path) -> None:

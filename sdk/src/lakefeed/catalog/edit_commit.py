@@ -15,7 +15,7 @@ import hashlib
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -47,6 +47,14 @@ from lakefeed.catalog.versions import DatasetVersion
 
 REWRITTEN_SHARE: Final = 0.3
 """A file that has lost this share of its rows is written again without them."""
+
+
+Entry: TypeAlias = tuple[str, int]
+"""The path and the sequence number of a file. A table may name a file more than once, in different versions."""
+
+
+def _entry(file: DataFileRef) -> Entry:
+    return file.path, file.sequence
 
 
 @dataclass(frozen=True)
@@ -99,7 +107,7 @@ class Draft:
     columns: ColumnCommit | None = None
     _written: dict[Hashable, tuple[DataFile, ...]] = field(default_factory=dict)
     _merges: dict[Hashable, Merge] = field(default_factory=dict)
-    _drops: dict[str, Drop] = field(default_factory=dict)
+    _drops: dict[Entry, Drop] = field(default_factory=dict)
     _column_files: dict[str, NewColumnFile] = field(default_factory=dict)
     _added: list[DataFile] = field(default_factory=list)
     _rewritten: list[RewrittenFile] = field(default_factory=list)
@@ -139,11 +147,11 @@ class Draft:
             rows: returns all rows of the file, including those that are removed already.
         """
         before = deleted_positions(self.table, file.path, file.deletes)
-        if file.path in self._drops:
-            positions = np.union1d(positions, self._drops[file.path].fresh)
+        if earlier := self._drops.get(_entry(file)):
+            positions = np.union1d(positions, earlier.fresh)
         fresh = subtract_positions(positions, before)
         if len(fresh):
-            self._drops[file.path] = Drop(file, before, fresh, rows)
+            self._drops[_entry(file)] = Drop(file, before, fresh, rows)
 
     def _apply(self, drop: Drop) -> None:
         """Removes rows of a file that is not merged."""
@@ -274,7 +282,7 @@ class Draft:
         return self._columns, frozenset((file.path, file.columns) for file in files if file.columns)
 
     def _removed_positions(self, file: DataFileRef) -> Positions:
-        drop = self._drops.get(file.path)
+        drop = self._drops.get(_entry(file))
         return deleted_positions(self.table, file.path, file.deletes) if drop is None else drop.removed
 
     def _use(self, merge: Merge, inputs: Sequence[DataFileRef]) -> None:
@@ -282,7 +290,7 @@ class Draft:
         live = sum(file.rows - len(merge.removed[file.path]) for file in inputs)
         self._rows_removed += live - sum(file.record_count for file in merge.files)
         for file in inputs:
-            drop = self._drops.pop(file.path, None)
+            drop = self._drops.pop(_entry(file), None)
             self._rows_removed += 0 if drop is None else len(drop.fresh)
             self._remove_file(file)
         self._rewritten += [RewrittenFile(file, merge.sequence) for file in merge.files]
