@@ -37,6 +37,7 @@ DERIVATIONS: dict[str, Callable[[Dataset], Dataset]] = {
 }
 
 
+@pytest.mark.live
 def test_every_operation_passes_on_the_snapshots_that_its_rows_come_from(tmp_path: Path) -> None:
     """Before and after the rows are kept on disk, and also where the copy was made by an earlier call."""
     Dataset.from_arrow(TABLE).save("t")

@@ -279,6 +279,7 @@ def test_a_declaration_that_claims_what_another_has_is_the_broken_one() -> None:
         assert {"routines/sound", "datasets/photos", "datasets/output"} <= found
 
 
+@pytest.mark.live
 def test_validation_reports_what_is_broken(tmp_path: Path) -> None:
     """As `dg check defs` and `dagster definitions validate` do it."""
     code = (

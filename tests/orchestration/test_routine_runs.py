@@ -159,6 +159,7 @@ def test_a_failed_run_waits_before_it_is_tried_again(
     assert dagster.tick("routines") == [], "given up until there is more"
 
 
+@pytest.mark.live
 def test_a_failure_blocks_no_other_routine_and_may_start_one(instance: DagsterInstance) -> None:
     def picky(rows: Dataset) -> Dataset:
         if rows.filter("x == 13").count():

@@ -234,6 +234,7 @@ def test_a_check_that_finds_damage_gives_a_verdict(found: Profile, error: Except
     assert not evaluate(Custom("c", fail), found).passed
 
 
+@pytest.mark.live
 def test_a_store_that_answers_no_more_is_unreachable(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     with s3_server() as options:
         url = new_bucket(options, "blobs")

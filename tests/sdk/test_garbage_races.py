@@ -211,6 +211,7 @@ def killed(*arguments: str) -> None:
     assert program.returncode == -signal.SIGKILL
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("step", ["looked", "committing"])
 def test_gc_a_killed_save_leaves_garbage_until_its_lease_ends(step: str, home: Path, tmp_path: Path) -> None:
     save("kept", tmp_path, b"a")

@@ -72,6 +72,7 @@ def test_the_first_batch_of_a_loader_loads_no_more_than_torch_and_the_reader(lak
     assert NOT_ON_THE_WAY & (loaded - of_torch) == set()
 
 
+@pytest.mark.live
 def test_a_version_that_was_read_before_is_read_without_pyiceberg(lake: Lake) -> None:
     Dataset.from_dict({"x": [1, 2], "s": ["a", "b"]}).save("rows")
     Dataset("rows").to_arrow()

@@ -318,6 +318,7 @@ run_routine(DOUBLE)
     assert output() == ([1, 2] if method == "save" else [1, 2, 3])
 
 
+@pytest.mark.live
 def test_three_racing_processes_write_every_version_once() -> None:
     for number in range(12):
         add(number)

@@ -155,7 +155,7 @@ def test_pyiceberg_goes_on_from_delete_files(lake: Lake, plain: SqlCatalog) -> N
     assert Dataset("t").filter("s == 'new'").count() == 2
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.live)])
 def test_random_deletes_upserts_and_restores(
     seed: int, lake: Lake, plain: SqlCatalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,6 +60,7 @@ def test_each_change_keeps_the_declared_types(made: Lake) -> None:
     assert then(made, 1) == SCHEMA
 
 
+@pytest.mark.live
 def test_added_columns_of_every_type(made: Lake) -> None:
     for name, (kind, _) in EXACT.items():
         add_column(made, "t", pa.field(name, kind))

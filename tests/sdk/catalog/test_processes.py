@@ -84,6 +84,7 @@ def assert_whole(lake: Lake) -> None:
     assert len(values(lake)) == total
 
 
+@pytest.mark.live
 def test_appends_at_once_all_land(lake: Lake, home: Path) -> None:
     create(lake, "t", SCHEMA, [])
     finish_all([start(APPENDER, me, 10) for me in range(4)])

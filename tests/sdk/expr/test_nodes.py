@@ -59,6 +59,7 @@ def test_types(term: str, of: pa.DataType) -> None:
     assert dtype(comparison.left) == of
 
 
+@pytest.mark.live
 def test_large_expressions_are_hashed_and_compared() -> None:
     written = " or ".join(f"x == {number}" for number in range(5000))
     expr = parse(written, SCHEMA)

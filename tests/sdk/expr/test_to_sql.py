@@ -52,6 +52,7 @@ def test_text_never_becomes_sql() -> None:
         assert connection.sql(f"SELECT {sql} FROM rows").fetchall() == [(True,), (False,)]
 
 
+@pytest.mark.live
 def test_five_thousand_terms() -> None:
     expr = parse(" or ".join(f"x == {number}" for number in range(5000)), SCHEMA)
     with duckdb.connect() as connection:

@@ -55,6 +55,7 @@ def many(size: int = MIB, count: int = 48) -> Dataset:
     return Dataset.from_dict({"x": list(range(count)), "b": [os.urandom(size) for _ in range(count)]})
 
 
+@pytest.mark.live
 def test_a_disk_that_was_filled_by_a_write_is_not_full_afterwards(disk: Path) -> None:
     small = Dataset.from_dict({"x": [1, 2, 3], "b": [b"a", b"b", b"c"]})
     small.save("t")
@@ -130,6 +131,7 @@ def test_workers_that_filled_the_disk_leave_no_files(fill: str, disk: Path, tmp_
     assert [row["file"].bytes() for row in Dataset("t").rows()] == whole[: len(Dataset("t"))]
 
 
+@pytest.mark.live
 def test_rows_that_are_spilled_to_a_full_disk(disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAKEFEED_HOME", str(tmp_path / "elsewhere"))
     monkeypatch.setenv("LAKEFEED__SQL__MEMORY_BYTES", str(64 * MIB))

@@ -44,6 +44,7 @@ def counted(rows: Dataset) -> Counter[tuple[Any, ...]]:
     return Counter(tuple(row.values()) for row in rows.to_arrow().to_pylist())
 
 
+@pytest.mark.live
 def test_all_versions_stay_whatever_happens_to_the_files(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,6 +84,7 @@ def test_all_versions_stay_whatever_happens_to_the_files(
     assert Dataset("t").filter("id in (1, 4)").select(["x"]).sort("x").to_arrow()["x"].to_pylist() == [11, 44]
 
 
+@pytest.mark.live
 def test_versions_that_others_expire(home: Path) -> None:
     table = edited()
     rows = {version: rows_at(version) for version in (2, 12, 18, 22)}
@@ -151,6 +153,7 @@ def test_loaders_resume_exactly_while_the_table_is_compacted(home: Path) -> None
     assert sorted(each for batch in newest for each in batch["id"].tolist()) == sorted(expected)
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.soak), pytest.param(3, marks=pytest.mark.soak)])
 def test_random_edits_and_compactions(home: Path, seed: int) -> None:
     table = Table.create("t", key_schema={"id": pa.int64()})

@@ -110,6 +110,7 @@ class SlowFileSystem(MemoryFileSystem):
         return super()._open(path, mode, **options)
 
 
+@pytest.mark.live
 def test_a_fetch_that_hangs_is_given_up(tmp_path: Path) -> None:
     fsspec.register_implementation("slowmemory", SlowFileSystem, clobber=True)
     store = BlobStore(f"slowmemory://{tmp_path.name}", tmp_path / "cache", packing=ALONE)

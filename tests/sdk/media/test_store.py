@@ -264,6 +264,7 @@ def test_a_store_that_cannot_be_written_to(tmp_path: Path) -> None:
         stored([write(tmp_path / "a.png")], BlobStore(str(tmp_path / "blobs"), tmp_path / "cache"))
 
 
+@pytest.mark.live
 def test_a_large_file_is_streamed(store: BlobStore, tmp_path: Path) -> None:
     size = 300 << 20
     with (tmp_path / "large.bin").open("wb") as target:

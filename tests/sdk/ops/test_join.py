@@ -244,6 +244,7 @@ def test_a_reader_that_stops_early_leaves_nothing(tmp_path: Path) -> None:
     assert list((tmp_path / "cache" / "spill").iterdir()) == []
 
 
+@pytest.mark.live
 @pytest.mark.slow
 def test_what_is_larger_than_the_budget_spills_and_keeps_its_order(tmp_path: Path) -> None:
     rows, text = 400_000, "x" * 300

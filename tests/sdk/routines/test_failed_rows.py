@@ -371,6 +371,7 @@ def test_nulls_need_columns_that_may_be_null() -> None:
         run_routine(routine(lambda rows: rows.map(checked, schema=strict), on_error="null"))
 
 
+@pytest.mark.live
 def test_rows_that_the_function_skips_by_itself_are_counted_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     def skipping(rows: Dataset) -> Dataset:
         return rows.map(checked, schema=SCHEMA, on_error="skip")

@@ -339,6 +339,7 @@ def test_values_of_every_type_are_compared() -> None:
     assert (changed.added, changed.removed, changed.changed) == (0, 0, added)
 
 
+@pytest.mark.live
 def test_keys_of_every_type() -> None:
     for number, name in enumerate(sorted(KEYS)):
         keys, table = column(*EXACT[name]).slice(0, 2), f"t{number}"

@@ -56,6 +56,7 @@ def test_python_objects_of_polars_are_refused() -> None:
         Dataset.from_polars(pl.DataFrame({"x": pl.Series([2**70], dtype=pl.Int128)}))
 
 
+@pytest.mark.live
 def test_tables_of_thousands_of_columns() -> None:
     table = pa.table({f"c{place}": pa.array([place, place + 1]) for place in range(3_000)})
     rows = Dataset.from_arrow(table)

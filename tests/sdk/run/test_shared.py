@@ -77,6 +77,7 @@ def test_a_failure_leaves_nothing_and_the_next_makes_them(tmp_path: Path) -> Non
     assert shared_spill(lambda: made_of(1), SCHEMA, tmp_path, "k").table.num_rows == 1
 
 
+@pytest.mark.live
 def test_what_a_killed_process_left_is_not_used_and_goes(tmp_path: Path) -> None:
     killed = Program(HELD, tmp_path)
     assert killed.stdout.readline() == "2\n"

@@ -364,6 +364,7 @@ def _child(url: str, cache: str, go: Any) -> None:
     assert Fetch(BlobCache(Path(cache)), FileSettings()).path(url, ".bin").read_bytes() == CONTENT
 
 
+@pytest.mark.live
 def test_equal_urls_are_fetched_once_by_many_processes(site: Site, tmp_path: Path) -> None:
     url = site.put("a.bin", CONTENT)
     site.latency = 0.2
