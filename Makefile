@@ -50,15 +50,13 @@ demo: $(INSTALLED) ## files to a trained model, through Dagster (about two minut
 	$(call dagster_home,$(DEMO_HOME)/dagster)
 	$(DEMO_ENV) $(BIN)/python -m dataset_assets.demo $(ARGS)
 
-# One worker a core; `make test` has one more, as some of its tests wait for a thread, a timeout or another process.
-ONE_MORE = $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
-pytest = $(TEST_ENV) $(BIN)/python -m pytest -n $(1) --dist loadfile --no-loadscope-reorder
+PYTEST = $(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test: $(INSTALLED) ## the library and the project on embedded parts (eight minutes on two cores)
-	$(call pytest,$(WORKERS:auto=$(ONE_MORE))) -m "not live and not soak" $(ARGS)
+	$(PYTEST) -m "not live and not soak" $(ARGS)
 
 test-live: $(INSTALLED) postgres browser ## the rest: what takes long, a live Dagster, PostgreSQL, S3, a browser, interpreters that are killed, the SDK alone
-	$(call pytest,$(WORKERS)) -m "live and not soak" $(ARGS)
+	$(PYTEST) -m "live and not soak" $(ARGS)
 
 test-stack: $(INSTALLED) postgres ## what runs on PostgreSQL and S3, all of it, on servers of its own
 	$(TEST_ENV) LAKEFEED_TEST_STACK=1 $(BIN)/python -m pytest -m stack --timeout 0 tests/stack $(ARGS)

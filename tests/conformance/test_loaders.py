@@ -74,7 +74,7 @@ PLANS: dict[str, Callable[[Dataset], Dataset]] = {
 }
 
 
-@pytest.fixture(params=["memory", "saved", "pools", "csv"])
+@pytest.fixture(params=["memory", "saved", pytest.param("pools", marks=pytest.mark.live), "csv"])
 def data(request: pytest.FixtureRequest, saved: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
     if request.param == "pools":  # as of a table that is too large to be mixed at once
         monkeypatch.setattr(order, "POOL_BYTES", 500)

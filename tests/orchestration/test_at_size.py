@@ -49,6 +49,7 @@ def counted() -> Iterator[list[str]]:
         event.remove(engine, "before_cursor_execute", note)
 
 
+@pytest.mark.live
 def test_a_quiet_tick_is_one_query_of_the_catalog(instance: DagsterInstance) -> None:
     for number in range(6):
         write(number, to=f"d{number}")

@@ -123,6 +123,7 @@ def test_a_dataset_made_anew_starts_anew(instance: DagsterInstance) -> None:
     assert Dataset("copies").to_arrow()["x"].to_pylist() == [1, 2, 3, 40, 50]
 
 
+@pytest.mark.live
 def test_a_version_that_was_rolled_back_loses_its_partition(instance: DagsterInstance) -> None:
     dagster = Dagster(instance, COPY)
     write(1)
@@ -138,6 +139,7 @@ def test_a_version_that_was_rolled_back_loses_its_partition(instance: DagsterIns
     assert Dataset("copies").to_arrow()["x"].to_pylist() == [1, 2, 3]
 
 
+@pytest.mark.live
 def test_overwrites_by_another_client_are_read_by_what_they_brought(instance: DagsterInstance) -> None:
     dagster = Dagster(instance, COPY)
     write(1, 2, 3)
@@ -246,6 +248,7 @@ def test_an_outage_during_a_check_is_no_verdict_and_the_check_is_tried_again(
     assert Dataset("copies").count() == 2
 
 
+@pytest.mark.live
 def test_a_version_that_expired_in_the_middle_keeps_its_partition(instance: DagsterInstance) -> None:
     dagster = Dagster(instance, COPY)
     for value in (1, 2):

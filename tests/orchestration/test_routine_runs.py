@@ -54,6 +54,7 @@ def test_failed_versions_are_kept_from_routines_that_want_checked_ones(instance:
     assert left_out == "left out: a check failed"
 
 
+@pytest.mark.live
 def test_a_big_append_is_several_runs(instance: DagsterInstance) -> None:
     dagster = Dagster(instance, replace(COPY, max_rows_per_run=2))
     write(1, 2, 3, 4, 5)
@@ -67,6 +68,7 @@ def test_a_big_append_is_several_runs(instance: DagsterInstance) -> None:
     }
 
 
+@pytest.mark.live
 def test_several_sources_are_one_routine(instance: DagsterInstance) -> None:
     def both(photos: Dataset, words: Dataset) -> Dataset:
         return Dataset.from_dict({"n": [photos.count() + words.count()]})

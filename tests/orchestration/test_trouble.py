@@ -313,7 +313,7 @@ def wipe(instance: DagsterInstance, key: AssetKey, how: str) -> None:
         instance.report_runless_asset_event(AssetMaterialization(key, partition=key_of(1)))
 
 
-@pytest.mark.parametrize("how", ["asset", "bare"])
+@pytest.mark.parametrize("how", ["asset", pytest.param("bare", marks=pytest.mark.live)])
 def test_a_routine_for_checked_versions_does_not_wait_for_wiped_records(
     instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:

@@ -185,6 +185,7 @@ def test_column_types_are_those_declared(landing: Path) -> None:
     assert Dataset("scans").column_types == {"image": "image"}
 
 
+@pytest.mark.live
 @pytest.mark.slow
 def test_racing_processes_read_every_file_once(landing: Path) -> None:
     for number in range(10):

@@ -177,7 +177,7 @@ GONE = [(2,), (3,), (1, 2), (1, 2, 3), (2, 3), (1, 2, 3, 4), (3, 4)]
 @pytest.mark.parametrize(
     ("read", "gone"),
     [
-        *((None, gone) for gone in GONE),
+        *(pytest.param(None, gone, marks=pytest.mark.live) for gone in GONE),
         *((2, gone) for gone in GONE),  # at the edge of a gap, in the middle, before and after one
         *((read, gone) for read in (1, 3) for gone in ((2,), (1, 2, 3), (3, 4))),
     ],

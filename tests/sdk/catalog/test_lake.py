@@ -141,6 +141,7 @@ def _first_use(settings: Settings, barrier: object) -> None:
     Lake(settings).names()
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("attempt", range(3))
 def test_many_processes_may_use_an_empty_home_at_once(tmp_path: Path, attempt: int) -> None:
     settings, barrier = Settings(home=tmp_path / "fresh"), context().Barrier(6)

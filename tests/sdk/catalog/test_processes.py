@@ -93,6 +93,7 @@ def test_appends_at_once_all_land(lake: Lake, home: Path) -> None:
     assert len(list(home.rglob("*.parquet"))) == 40
 
 
+@pytest.mark.live
 def test_one_key_at_once_writes_once(lake: Lake, home: Path) -> None:
     create(lake, "t", SCHEMA, [])
     said = finish_all([start(KEYED, me, 8) for me in range(3)])

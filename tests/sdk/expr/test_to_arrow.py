@@ -233,6 +233,7 @@ def test_no_rows_and_no_columns() -> None:
     assert run("1 < 2", x=pa.array([], pa.int64())) == []
 
 
+@pytest.mark.live
 def test_five_thousand_terms() -> None:
     written = " or ".join(f"x == {number}" for number in range(0, 10_000, 2))
     assert run(written, x=[4, 5, 9_998, None]) == [True, False, True, None]

@@ -150,7 +150,7 @@ def run(name: str, seed: int, steps: int) -> None:
     history.check_older()
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.live)])
 def test_histories(home: Path, seed: int) -> None:
     run("photos", seed, 10)
 

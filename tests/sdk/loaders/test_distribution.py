@@ -56,17 +56,22 @@ def ids(batches: Any) -> list[int]:
 
 
 @pytest.mark.parametrize("plan", PLANS)
-def test_ranks_take_equal_steps_and_see_every_row_once(data: Dataset, plan: str) -> None:
+@pytest.mark.parametrize(
+    ("ranks", "workers", "size"),
+    [(3, 0, 7), *(pytest.param(*each, marks=pytest.mark.live) for each in ((1, 2, 16), (4, 1, 16)))],
+)
+def test_ranks_take_equal_steps_and_see_every_row_once(
+    data: Dataset, plan: str, ranks: int, workers: int, size: int
+) -> None:
     prepared = PLANS[plan](data)
     expected = sorted(row["x"] for row in prepared.rows())
-    for ranks, workers, size in ((1, 2, 16), (3, 0, 7), (4, 1, 16)):
-        loaders = [
-            prepared.to_torch(batch_size=size, num_workers=workers, world=World(rank, ranks)) for rank in range(ranks)
-        ]
-        batches = [list(loader) for loader in loaders]
-        assert {len(each) for each in batches} == {len(batches[0])}
-        assert all(len(batch["x"]) for each in batches for batch in each)
-        assert sorted(row for each in batches for row in ids(each)) == expected
+    loaders = [
+        prepared.to_torch(batch_size=size, num_workers=workers, world=World(rank, ranks)) for rank in range(ranks)
+    ]
+    batches = [list(loader) for loader in loaders]
+    assert {len(each) for each in batches} == {len(batches[0])}
+    assert all(len(batch["x"]) for each in batches for batch in each)
+    assert sorted(row for each in batches for row in ids(each)) == expected
 
 
 @pytest.mark.parametrize("plan", PLANS)

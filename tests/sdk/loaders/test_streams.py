@@ -187,7 +187,12 @@ PLANS: dict[str, Callable[[Dataset], Dataset]] = {
 }
 
 
-@pytest.mark.parametrize("name", PLANS)
+QUICK = ("in order", "windowed", "filter above", "slice above", "interleave")
+
+
+@pytest.mark.parametrize(
+    "name", [*QUICK, *(pytest.param(each, marks=pytest.mark.live) for each in PLANS if each not in QUICK)]
+)
 def test_a_resume_is_exact_with_other_batches_ranks_and_workers(name: str) -> None:
     source = stream()
     order = values(PLANS[name](source).to_torch(batch_size=7))

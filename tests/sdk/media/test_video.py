@@ -52,6 +52,7 @@ def test_every_frame_once_and_in_order(clip: Video) -> None:
     assert numbers(clip.frames()) == list(range(FRAMES))
 
 
+@pytest.mark.live
 def test_frames_are_exact_from_wherever_they_begin(clip: Video) -> None:
     for start in range(0, FRAMES + 2, 3):
         assert numbers(clip.frames(start, start + 2)) == list(range(FRAMES))[start : start + 2]

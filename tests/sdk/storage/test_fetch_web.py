@@ -57,6 +57,7 @@ def test_connections_are_kept(site: Site) -> None:
     assert site.connections - before <= 1
 
 
+@pytest.mark.live
 def test_a_fork_has_connections_of_its_own(site: Site) -> None:
     url = site.put("a.bin", CONTENT)
     assert fetch().read(url) == CONTENT
