@@ -154,12 +154,12 @@ def column_index(table: Table, snapshot: Snapshot | None) -> ColumnIndex:
 
 def column_indexes(table: Table, snapshot: Snapshot) -> Iterator[ColumnIndex]:
     """Yields the column files of a version and of its ancestors, newest first, each set once."""
-    seen: set[int] = set()
+    visited: set[int] = set()
     at: Snapshot | None = snapshot
     while at is not None:
         number = column_snapshot_id(table, at)
-        if number is not None and number not in seen and table.metadata.snapshot_by_id(number) is not None:
-            seen.add(number)
+        if number is not None and number not in visited and table.metadata.snapshot_by_id(number) is not None:
+            visited.add(number)
             yield column_index(table, at)
         at = table.metadata.snapshot_by_id(at.parent_snapshot_id or -1)
 
@@ -209,12 +209,12 @@ def _file_ref(manifest: ManifestFile, entry: ManifestEntry, columns: Mapping[int
 
 def _without_older_values(files: Iterable[ColumnFileRef]) -> tuple[ColumnFileRef, ...]:
     """Returns the column files of one data file, newest first, each with only the columns that no newer one has."""
-    seen: frozenset[int] = frozenset()
+    newer: frozenset[int] = frozenset()
     remaining = []
     for file in sorted(files, key=lambda each: (each.sequence, each.path), reverse=True):
-        if file.fields - seen:
-            remaining.append(replace(file, fields=file.fields - seen))
-            seen |= file.fields
+        if file.fields - newer:
+            remaining.append(replace(file, fields=file.fields - newer))
+            newer |= file.fields
     return tuple(remaining)
 
 

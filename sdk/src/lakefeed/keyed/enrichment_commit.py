@@ -94,7 +94,7 @@ class FileColumns:
         """Returns whether a row of the file is chosen."""
         if self.reader.where is None and not self.file.has_deletes:
             return self.file.rows > 0
-        return any(len(self.reader.chosen(self._live(place, rows)[1])) for place, rows in self._groups())
+        return any(len(self.reader.chosen(self._live(position, rows)[1])) for position, rows in self._groups())
 
     def write(self) -> None:
         """Writes the columns into a column file."""
@@ -118,21 +118,21 @@ class FileColumns:
     def _groups(self) -> Iterator[tuple[int, pa.RecordBatch]]:
         wanted = {*self.reader.columns_to_derive, *self._stored}
         columns = tuple(name for name in self.reader.base.schema.names if name in wanted)
-        for place, batches in self.reader.base.source.row_groups(self.file, columns):
-            yield place, joined(batches)
+        for position, batches in self.reader.base.source.row_groups(self.file, columns):
+            yield position, joined(batches)
 
-    def _live(self, place: int, rows: pa.RecordBatch) -> tuple[np.ndarray, pa.RecordBatch]:
+    def _live(self, position: int, rows: pa.RecordBatch) -> tuple[np.ndarray, pa.RecordBatch]:
         """Returns the positions, in a row group, of the rows that are not deleted, and the rows."""
         positions = np.arange(rows.num_rows)
         if not self.file.has_deletes:
             return positions, rows
         deleted = deleted_positions(self.draft.table, self.file.path, self.file.deletes)
-        live = np.flatnonzero(np.isin(positions + place, deleted, invert=True))
+        live = np.flatnonzero(np.isin(positions + position, deleted, invert=True))
         return live, take_rows(rows, live)
 
     def _values(self) -> Iterator[pa.RecordBatch]:
-        for place, rows in self._groups():
-            live, present = self._live(place, rows)
+        for position, rows in self._groups():
+            live, present = self._live(position, rows)
             positions, values = self.reader.derive(present)
             yield self._merged(rows, live[positions], values)
 

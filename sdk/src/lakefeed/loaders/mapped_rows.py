@@ -115,14 +115,14 @@ def collate_rows(rows: Sequence[MappedRow], *, collate_fn_map: dict[type, Collat
     unchanged = _unchanged(rows, schema)
     names = [name for name in unchanged if is_tensor_type(schema.field(name).type)]
     columns = _arrow_columns(rows, names) if names else {}
-    made = tensors(pa.RecordBatch.from_pydict(columns), copy=True) if columns else {}
+    converted = tensors(pa.RecordBatch.from_pydict(columns), copy=True) if columns else {}
     lists = unchanged.difference(names)
     default: Collate = sys.modules[_TORCH_MODULE].collate
     batch: dict[str, Any] = {}
     for name in rows[0]:
         cells = [row[name] for row in rows]
-        if name in made:
-            batch[name] = made[name]
+        if name in converted:
+            batch[name] = converted[name]
         else:
             batch[name] = cells if name in lists else default(cells, collate_fn_map=collate_fn_map)
     return batch

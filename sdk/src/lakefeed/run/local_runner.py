@@ -258,13 +258,13 @@ def _selecting(scan: Scan, steps: Sequence[Step]) -> tuple[Scan, Sequence[Step]]
 
 def _told_apart(plan: Node) -> list[object]:
     """All that the rows of an optimized plan follow from."""
-    partitions: list[object] = [fingerprint(plan), plan.schema]
+    parts: list[object] = [fingerprint(plan), plan.schema]
     for node in nodes(plan):
         if isinstance(node, Scan):
-            partitions.append(node.pushdown)
+            parts.append(node.pushdown)
         if isinstance(node, Shuffle):
-            partitions.append(node.epoch)
-    return partitions
+            parts.append(node.epoch)
+    return parts
 
 
 def _laborious(step: Step) -> bool:

@@ -237,8 +237,8 @@ def _positions(stored: TreeRows, files: Mapping[str, AnyFile]) -> dict[str, int 
     if len(files) <= FEW_PATHS:
         return {path: stored.index(path) for path in files}
     paths = list(files)
-    found: Any = pc.index_in(pa.array(paths, pa.string()), value_set=stored.paths)
-    return dict(zip(paths, found.to_pylist(), strict=True))
+    indices: Any = pc.index_in(pa.array(paths, pa.string()), value_set=stored.paths)
+    return dict(zip(paths, indices.to_pylist(), strict=True))
 
 
 def pending_changes(pending: Mapping[str, AnyFile | None]) -> pa.Table:

@@ -123,7 +123,7 @@ def list_external(
     urls = [source] if isinstance(source, str) else source
     if not isinstance(urls, list | tuple) or not urls:
         raise InvalidArgumentError(f"source_url must be a URL or a list of URLs, got {source!r:.80}")
-    found: dict[str, ExternalFile] = {}
+    by_path: dict[str, ExternalFile] = {}
     errors: list[FileError] = []
     for url in urls:
         check_scheme(check_text(url, "source_url"))
@@ -132,12 +132,12 @@ def list_external(
         try:
             for path, each in _files_at(url, recursive):
                 if matches(path):
-                    found[check_path(path, "add_external_files")] = external_of(each)
+                    by_path[check_path(path, "add_external_files")] = external_of(each)
         except FileError as error:
             if strict:
                 raise
             errors.append(error)
-    return found, errors
+    return by_path, errors
 
 
 def _files_at(url: str, recursive: bool) -> Iterator[tuple[str, str]]:

@@ -548,9 +548,9 @@ class FileTree(DescribedTree):
 
     @classmethod
     def _of(cls, tree: DraftTree | FinishedTree) -> FileTree:
-        made = cls.__new__(cls)
-        made._home, made._tree = tree.lake, tree
-        return made
+        opened = cls.__new__(cls)
+        opened._home, opened._tree = tree.lake, tree
+        return opened
 
     def _draft(self, method: str) -> DraftTree:
         return tree_changes.require_draft(self._tree, method)

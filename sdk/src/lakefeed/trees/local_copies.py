@@ -149,9 +149,8 @@ class LocalCopy:
         for sibling in self._siblings():
             if sibling != without and wanted:
                 there = ((file.inode_key, file.path) for file in read_manifest(sibling))
-                found = {key: f"{sibling}/{TREE}/{path}" for key, path in there if key in wanted}
-                sources.update(found)
-                wanted -= found.keys()
+                sources |= {key: f"{sibling}/{TREE}/{path}" for key, path in there if key in wanted}
+                wanted -= sources.keys()
         return Materialization(self.tree.lake.blobs, str(self.tree.id), sources, self.workers)
 
     def _siblings(self) -> list[Path]:

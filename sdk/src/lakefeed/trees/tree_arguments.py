@@ -86,12 +86,12 @@ def find(lake: Lake, tree: Any, wanted: TreeQuery, only_completed: Any) -> Finis
         _require_name(wanted)
         return tree_lookup.find_tree(lake, wanted, only_completed)
     _refuse_others(wanted)
-    found = tree_lookup.open_tree(lake, tree_lookup.tree_id_of(tree, "dataset_id", lake))
-    if isinstance(found, DraftTree) and (only_completed or wanted.published):
-        raise TreeNotFoundError(f"{str(found.id)!r} is in progress")
-    if isinstance(found, FinishedTree) and wanted.published and not found.is_published:
-        raise TreeNotFoundError(f"{str(found.id)!r} is not published")
-    return found
+    match = tree_lookup.open_tree(lake, tree_lookup.tree_id_of(tree, "dataset_id", lake))
+    if isinstance(match, DraftTree) and (only_completed or wanted.published):
+        raise TreeNotFoundError(f"{str(match.id)!r} is in progress")
+    if isinstance(match, FinishedTree) and wanted.published and not match.is_published:
+        raise TreeNotFoundError(f"{str(match.id)!r} is not published")
+    return match
 
 
 def _require_name(wanted: TreeQuery) -> None:
@@ -135,9 +135,9 @@ def _newest(lake: Lake, pair: Any) -> FinishedTree:
             f"dataset_project_name_pairs must be a list of pairs of a project and a name, got {pair!r:.80}"
         )
     project, name = (check_title(each, "dataset_project_name_pairs") for each in pair)
-    found = tree_lookup.find_tree(lake, TreeQuery(project, name), only_completed=True)
-    assert isinstance(found, FinishedTree), "only completed"
-    return found
+    match = tree_lookup.find_tree(lake, TreeQuery(project, name), only_completed=True)
+    assert isinstance(match, FinishedTree), "only completed"
+    return match
 
 
 def delete(lake: Lake, tree: Any, wanted: TreeQuery, force: Any, entire: Any) -> None:

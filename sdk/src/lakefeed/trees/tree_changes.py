@@ -45,8 +45,8 @@ def add_files(
     start = local_path_of(base, "local_base_folder") if base is not None else _default_base(source)
     if not source.is_relative_to(start):
         raise InvalidArgumentError(f"add_files: {str(source)!r} is not below local_base_folder={str(start)!r}")
-    found = scan(source, matches, start, _symlinks(draft), recursive)
-    counts = draft.add(_targets(found, target, "add_files"), "add_files")
+    scanned = scan(source, matches, start, _symlinks(draft), recursive)
+    counts = draft.add(_targets(scanned, target, "add_files"), "add_files")
     if verbose:
         logger.info("added %d files to %s, modified %d", counts.added, draft.id, counts.modified)
     return counts
@@ -60,10 +60,10 @@ def _symlinks(draft: DraftTree) -> Any:
     return draft.facts.symlinks
 
 
-def _targets(found: dict[str, LocalFile], folder: str, origin: str) -> dict[str, LocalFile]:
+def _targets(scanned: dict[str, LocalFile], folder: str, origin: str) -> dict[str, LocalFile]:
     if not folder:
-        return found
-    return {check_path(join(folder, path), origin): file for path, file in found.items()}
+        return scanned
+    return {check_path(join(folder, path), origin): file for path, file in scanned.items()}
 
 
 def add_external_files(
@@ -73,10 +73,10 @@ def add_external_files(
     for value, name in ((recursive, "recursive"), (verbose, "verbose"), (strict, "strict")):
         check_flag(value, name)
     matches, target = wildcard_matcher(wildcard, recursive), check_folder(folder, "dataset_path")
-    found, errors = list_external(source, matches, recursive, strict)
+    scanned, errors = list_external(source, matches, recursive, strict)
     for error in errors:
         logger.warning("add_external_files: %s", error)
-    placed = {check_path(join(target, path), "add_external_files"): file for path, file in found.items()}
+    placed = {check_path(join(target, path), "add_external_files"): file for path, file in scanned.items()}
     counts = draft.add(placed, "add_external_files")
     if verbose:
         logger.info("added %d links to %s, modified %d", counts.added, draft.id, counts.modified)
@@ -103,8 +103,8 @@ def sync_folder(draft: DraftTree, path: Any, folder: Any, verbose: Any) -> Synce
         raise MissingFileError(f"sync_folder: there is no folder {str(source)!r}. Nothing was removed")
     if not source.is_dir():
         raise FileError(f"sync_folder: {str(source)!r} is not a folder; add it with add_files")
-    found = scan(source, lambda path: True, source, _symlinks(draft))
-    counts = draft.sync(_targets(found, target, "sync_folder"), target, "sync_folder")
+    scanned = scan(source, lambda path: True, source, _symlinks(draft))
+    counts = draft.sync(_targets(scanned, target, "sync_folder"), target, "sync_folder")
     if verbose:
         logger.info("removed %d files from %s, changed %d", counts[0], draft.id, counts[1])
     return counts

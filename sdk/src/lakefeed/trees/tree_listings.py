@@ -76,6 +76,6 @@ def dependency_graph(lake: Lake, tree: DraftTree | FinishedTree) -> dict[str, li
         graph[key] = above
         for each in above:
             if each not in graph:
-                found = find_finished(lake, TreeId.parse(each))
-                waiting.append((each, [] if found is None else list(found.parents)))
+                finished = find_finished(lake, TreeId.parse(each))
+                waiting.append((each, [] if finished is None else list(finished.parents)))
     return graph

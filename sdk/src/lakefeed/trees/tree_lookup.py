@@ -171,14 +171,14 @@ def list_trees(
     lake: Lake, wanted: TreeQuery, partial_name: str | None, ids: Collection[str] | None, only_completed: bool
 ) -> list[dict[str, Any]]:
     """Returns the facts of trees, newest first."""
-    found = [
+    matches = [
         (each.created_ms, *each.title, each.id, each.label, each.tags, each.status)
         for each in find_versions(lake, wanted)
     ]
     if not only_completed:
         drafts = find_drafts(lake, wanted)
-        found += [(f.created_ms, f.project, f.name, t, f.label or "", f.tags, "in_progress") for t, f in drafts]
-    found.sort(key=lambda each: each[0], reverse=True)
+        matches += [(f.created_ms, f.project, f.name, t, f.label or "", f.tags, "in_progress") for t, f in drafts]
+    matches.sort(key=lambda each: each[0], reverse=True)
     return [
         {
             "name": name,
@@ -189,7 +189,7 @@ def list_trees(
             "tags": list(tags),
             "status": status,
         }
-        for created, project, name, tree, label, tags, status in found
+        for created, project, name, tree, label, tags, status in matches
         if (partial_name is None or partial_name in name) and (ids is None or str(tree) in ids)
     ]
 

@@ -110,12 +110,12 @@ def _groups(files: Sequence[CopiedFile], size: int) -> Iterator[Sequence[CopiedF
 
 def split_duplicates(files: Iterable[CopiedFile]) -> tuple[list[CopiedFile], list[CopiedFile]]:
     """Returns the first file of each content, and the others."""
-    seen: set[tuple[str, bool]] = set()
+    visited: set[tuple[str, bool]] = set()
     firsts: list[CopiedFile] = []
     others: list[CopiedFile] = []
     for file in files:
-        (others if file.inode_key in seen else firsts).append(file)
-        seen.add(file.inode_key)
+        (others if file.inode_key in visited else firsts).append(file)
+        visited.add(file.inode_key)
     return firsts, others
 
 
@@ -125,9 +125,9 @@ def check_folded(files: Iterable[CopiedFile]) -> None:
     Raises:
         ConflictingPathsError: two are one. The message names both.
     """
-    seen: dict[str, str] = {}
+    visited: dict[str, str] = {}
     for file in files:
-        other = seen.setdefault(unicodedata.normalize("NFC", file.path).casefold(), file.path)
+        other = visited.setdefault(unicodedata.normalize("NFC", file.path).casefold(), file.path)
         if other != file.path:
             raise ConflictingPathsError(
                 f"{other!r} and {file.path!r} are one file on this file system; copy the tree to another one, or give "

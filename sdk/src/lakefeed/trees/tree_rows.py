@@ -233,5 +233,5 @@ def _digests(rows: TreeRows, paths: Sequence[str]) -> Iterable[tuple[str, str]]:
 
 def positions_of(rows: TreeRows, paths: pa.Array[Any]) -> NDArray[np.int64]:
     """Returns the position of each path in a tree; -1 for those that it lacks."""
-    found: Any = pc.index_in(paths, value_set=rows.paths)
-    return np.asarray(found.fill_null(-1).to_numpy(zero_copy_only=False), np.int64)
+    indices: Any = pc.index_in(paths, value_set=rows.paths)
+    return np.asarray(indices.fill_null(-1).to_numpy(zero_copy_only=False), np.int64)
