@@ -52,7 +52,7 @@ demo: $(INSTALLED) ## files to a trained model, through Dagster (about two minut
 
 PYTEST = $(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-test: $(INSTALLED) ## the library and the project on embedded parts (eight minutes on two cores)
+test: $(INSTALLED) ## the library and the project on embedded parts (six minutes on two cores)
 	$(PYTEST) -m "not live and not soak" $(ARGS)
 
 test-live: $(INSTALLED) postgres browser ## the rest: what takes long, a live Dagster, PostgreSQL, S3, a browser, interpreters that are killed, the SDK alone
