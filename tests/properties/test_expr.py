@@ -128,7 +128,7 @@ EDGES = [
     "true",
     "not true",
 ]
-MANY = settings(max_examples=max(200, settings.default.max_examples))
+MANY = settings(max_examples=max(400, settings.default.max_examples))
 
 
 def _rows(count: int) -> pa.RecordBatch:

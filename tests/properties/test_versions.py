@@ -114,7 +114,7 @@ def act(kind: str, given: Any, versions: int) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=2 * settings.default.max_examples // 5)
+@settings(max_examples=3 * settings.default.max_examples // 5)
 @given(some_rows, st.lists(actions, max_size=6))
 def test_histories(first: list[Row], history: list[tuple[str, Any]]) -> None:
     with tempfile.TemporaryDirectory() as home, patch.dict(os.environ, {"LAKEFEED_HOME": home, **SMALL}):

@@ -112,11 +112,11 @@ def test_a_large_share_is_written_again_without_its_rows(lake: Lake, plain: SqlC
 
 def test_many_delete_files_are_merged(lake: Lake, plain: SqlCatalog) -> None:
     save()
-    for i in range(24):
+    for i in range(40):
         Dataset("t").delete_rows(f"id == {i}")
         assert delete_files(lake) <= 17
-    assert ids(Dataset("t")) == theirs(plain) == list(range(24, ROWS))
-    assert ids(Dataset("t").removed_since(1)) == list(range(24))
+    assert ids(Dataset("t")) == theirs(plain) == list(range(40, ROWS))
+    assert ids(Dataset("t").removed_since(1)) == list(range(40))
     assert ids(Dataset("t").removed_since(14, 20)) == list(range(13, 19))
     assert ids(Dataset("t", version=18)) == list(range(17, ROWS))
     kinds = {m.content for m in lake.table("t").metadata.current_snapshot().manifests(lake.table("t").io)}
