@@ -11,6 +11,7 @@ import pytest
 from lakefeed import Dataset, Table, collect_garbage
 from lakefeed.catalog.version_files import files_of
 from tests.sdk.killing import AS_OFTEN, killed_at_random
+from tests.sdk.test_garbage import age
 from tests.sdk.victims import compact_turns, write_turns
 
 KEYS = 40
@@ -46,6 +47,7 @@ def test_a_compaction_is_there_or_not_and_leaves_nothing_behind(home: Path, kill
             assert all(len({*rows["a"][part::3], *rows["b"][part::3]}) == 1 for part in range(3))
             added = Dataset("killed", version=version.version).added_since(version.version - 1).count()
             assert added == (0 if version.operation == "replace" else version.added_records)
+    age(home)
     collect_garbage(dry_run=False, grace=dt.timedelta(0))
     stored = table.lake.table("killed")
     files = [file for snapshot in stored.metadata.snapshots for file in files_of(stored, snapshot)]

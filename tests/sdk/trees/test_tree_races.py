@@ -163,7 +163,7 @@ def test_kills_leave_whole_versions_and_drafts_that_go_on(home: Path, tmp_path: 
     killed_at_random(kills, release, str(tmp_path / "work"), "killed", str(tmp_path / "cache"), longest=2.0)
     collect_garbage(dry_run=False, grace=NO_GRACE, patience=dt.timedelta(seconds=1))
     listed = FileTree.list_datasets("animals", only_completed=False)
-    copies = [folder for folder in (tmp_path / "cache" / "trees").glob("*") if not folder.name.startswith("new-")]
+    copies = [folder for folder in (tmp_path / "cache" / "trees").glob("*/") if not folder.name.startswith("new-")]
     for folder in copies:
         texts = [path.read_text() for path in (folder / "tree").iterdir()]
         assert (len(texts), len(set(texts))) == (4, 1)

@@ -8,6 +8,8 @@ plan.
 from __future__ import annotations
 
 import multiprocessing
+import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -15,6 +17,7 @@ from dataclasses import dataclass
 from itertools import count, islice
 from multiprocessing.reduction import ForkingPickler
 from pickle import PicklingError
+from types import TracebackType
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -193,10 +196,29 @@ class BatchWork(Dataset[Any]):
 
     def _begin(self, turn: int) -> None:
         """Forgets what an abandoned iteration has left."""
+        if self._turn < 0:
+            _silence_lost_receivers()
         if self._ahead is not None:
             self._ahead.close()
         self._turn, self._waiting = turn, {}
         self._ahead = None if self._first is None else self._first.ahead(self._tally)
+
+
+def _silence_lost_receivers() -> None:
+    """Prints no traceback in a worker if the main process ends while it takes over a shared tensor.
+
+    A thread of `multiprocessing.resource_sharer` hands the file of the tensor over. It reports a connection that the
+    other side has closed, for example after Ctrl-C, to `sys.excepthook`, which gets nothing else from a thread.
+    """
+    if multiprocessing.parent_process() is None:
+        return
+    report = sys.excepthook
+
+    def report_others(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if threading.current_thread() is threading.main_thread() or not issubclass(kind, ConnectionError | EOFError):
+            report(kind, error, trace)
+
+    sys.excepthook = report_others
 
 
 def ahead_of(late: Sequence[Step]) -> Step | None:
