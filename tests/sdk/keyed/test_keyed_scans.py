@@ -370,3 +370,56 @@ def test_takes_carry_further_columns_of_the_table_of_keys(home: Path) -> None:
         scan.to_table()
     with pytest.raises(InvalidArgumentError, match="key_table"):
         scan.as_dataset().to_arrow()
+
+
+@pytest.mark.parametrize("composite", [False, True])
+def test_scans_and_takes_of_many_runs_equal_a_dict(
+    home: Path, monkeypatch: pytest.MonkeyPatch, composite: bool
+) -> None:
+    monkeypatch.setenv("LAKEFEED__WRITE__ROW_GROUP_ROWS", "7")
+    monkeypatch.setenv("LAKEFEED__WRITE__COMPACTION", "off")
+    monkeypatch.setattr(key_ranges, "RANGE_ROWS", 20)
+    random = np.random.default_rng(composite)
+    names = ("k", "n") if composite else ("n",)
+    key_of = (lambda n: (f"{n // 9:02}", n)) if composite else (lambda n: (n,))
+    kinds = {"k": pa.string(), "n": pa.int64()}
+    table = Table.create("runs", key_schema=[(name, kinds[name]) for name in names])
+
+    def columns(numbers: Any) -> dict[str, list[Any]]:
+        keys = [key_of(int(n)) for n in numbers]
+        return {name: [key[place] for key in keys] for place, name in enumerate(names)}
+
+    expected: dict[tuple[Any, ...], tuple[int, str]] = {}
+    for run in range(4):
+        numbers = random.permutation(120)[: 60 if run == 0 else 15]
+        table.write({**columns(numbers), "v": [run] * len(numbers), "t": [f"{run}-{n}" for n in numbers]})
+        expected |= {key_of(int(n)): (run, f"{run}-{n}") for n in numbers}
+        gone = random.permutation(120)[:6]
+        table.delete_keys(pa.table(columns(gone)))
+        expected = {key: value for key, value in expected.items() if key not in {key_of(int(n)) for n in gone}}
+    rows = [dict(zip((*names, "v", "t"), (*key, *expected[key]), strict=True)) for key in sorted(expected)]
+    scan = table.scan()
+    assert listed(scan) == rows
+    assert [row for each in scan.shards() for row in listed(scan, shards=[each])] == rows
+    assert listed(scan, shards=scan.shards()[::-1][:2]) == [
+        row for each in scan.shards()[::-1][:2] for row in listed(scan, shards=[each])
+    ]
+    assert listed(table.scan("t", "v", where="v > 1")) == [
+        {"t": row["t"], "v": row["v"]} for row in rows if row["v"] > 1
+    ]
+    assert sorted(map(str, scan.to_unordered_record_batches().read_all().to_pylist())) == sorted(map(str, rows))
+    wanted = [*map(int, random.integers(0, 130, 80)), 5, 5]
+    keys = pa.table({name: [None, *values] for name, values in columns(wanted).items()})
+    taken = [expected[key_of(n)] for n in wanted if key_of(n) in expected]
+    assert [(row["v"], row["t"]) for row in listed(table.scan("t", "v"), key_table=keys)] == taken
+    assert listed(table.scan(names[-1]), key_table=keys.slice(1)) == [
+        {names[-1]: n} for n in wanted if key_of(n) in expected
+    ]
+    stored = connect().catalog().load_table(("default", "runs"))
+    doubled = next(iter(expected))
+    fields = [pa.field(name, kinds[name], False) for name in names]
+    stored.append(pa.table({name: [value] for name, value in zip(names, doubled, strict=True)}, pa.schema(fields)))
+    again = pa.table({name: [value] for name, value in zip(names, doubled, strict=True)})
+    for read in (lambda: table.scan().to_table(), lambda: table.scan().to_table(key_table=again)):
+        with pytest.raises(DuplicateKeyError, match="two rows of one key"):
+            read()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,15 +14,16 @@ from numpy.typing import NDArray
 
 from lakefeed._arrow import compute as pc
 from lakefeed.errors import DuplicateKeyError, ExpressionError
-from lakefeed.expr import Expr, lit, parse
-from lakefeed.keyed.key_matching import ABSENT, Positions, key_arrays, match_keys, show_keys
+from lakefeed.expr import Bounds, Expr, lit, parse
+from lakefeed.expr.to_text import quote_name
+from lakefeed.keyed.key_matching import ABSENT, Positions, key_arrays, key_codes, show_keys
 from lakefeed.plan import Fragment, Pushdown
-from lakefeed.plan.take_rows import take_rows
+from lakefeed.plan.take_rows import take_rows, take_values
+from lakefeed.run.input_keys import InputKeys
+from lakefeed.run.prefetch import read_ahead
 from lakefeed.run.rebatch import joined
+from lakefeed.sources.data_file_reader import take_sorted
 from lakefeed.sources.iceberg_source import IcebergSource
-
-KEYS_IN_A_FILTER = 1_000
-"""Up to so many keys are named in the filter that prunes; of more keys only the bounds are."""
 
 
 @dataclass
@@ -40,19 +43,60 @@ def can_prune(kind: pa.DataType) -> bool:
 
 def key_hint(schema: pa.Schema, key: str, values: Any) -> Expr | None:
     """Returns a condition that is true for each row with one of these values in its first key column."""
-    if not can_prune(schema.field(key).type) or not len(values):
+    if not can_prune(schema.field(key).type) or len(values) == values.null_count:
         return None
-    distinct = pc.unique(values)
-    column = f"`{key.replace('`', '``')}`"
-    if len(distinct) <= KEYS_IN_A_FILTER:
-        text = f"{column} in ({', '.join(lit(value).text for value in distinct.to_pylist())})"
-    else:
-        ends = pc.min_max(distinct)
-        text = f"{column} between {lit(ends['min'].as_py()).text} and {lit(ends['max'].as_py()).text}"
+    ends = pc.min_max(values)
+    low, high = (lit(ends[end].as_py()).text for end in ("min", "max"))
     try:
-        return parse(text, schema)
+        return parse(f"{quote_name(key)} between {low} and {high}", schema)
     except ExpressionError:  # a value that the grammar cannot name prunes nothing
         return None
+
+
+class WantedKeys:
+    """Keys that are looked for among those of rows. They may repeat. A null matches nothing."""
+
+    def __init__(self, keys: pa.RecordBatch, names: Sequence[str]) -> None:
+        arrays, self._first = key_arrays(keys, names), names[0]
+        self._types = [column.type for column in arrays]
+        self._prunes = can_prune(self._types[0])
+        valid = np.flatnonzero(_are_valid(arrays))
+        if len(valid) < keys.num_rows:
+            arrays = [take_values(column, valid) for column in arrays]
+        (codes,) = key_codes(arrays)
+        _, first, numbers = np.unique(codes, return_index=True, return_inverse=True)
+        self._index = InputKeys([take_values(column, first) for column in arrays])
+        self.count = len(first)
+        self.numbers = np.full(keys.num_rows, ABSENT, np.int64)
+        """For each key the number of it among the distinct ones, or `ABSENT` for a null."""
+        self.numbers[valid] = numbers
+
+    def find(self, columns: Sequence[Any]) -> tuple[Positions, Positions]:
+        """Returns the positions of rows that have one of the keys, ascending, and the numbers of these keys."""
+        pairs = zip(columns, self._types, strict=True)
+        return self._index.find([column if column.type == kind else column.cast(kind) for column, kind in pairs])
+
+    def fragments(self, source: IcebergSource, fragments: Iterable[Fragment]) -> Iterator[Fragment]:
+        """Yields the fragments that may hold one of the keys, by the statistics of the first key column."""
+        if not self.count:
+            return
+        bounds: dict[int, list[Bounds]] = {}
+        for fragment in fragments:
+            _, group, index = fragment.key
+            if self._prunes:
+                if index not in bounds:
+                    bounds[index] = source.group_bounds(source.files[index], self._first)
+                if not self._index.may_be_in(bounds[index][group]):
+                    continue
+            yield fragment
+
+
+@dataclass(frozen=True)
+class Hit:
+    """The rows of a row group with one of the wanted keys, and the numbers of these keys."""
+
+    rows: pa.RecordBatch
+    numbers: Positions
 
 
 @dataclass(frozen=True)
@@ -80,58 +124,72 @@ class KeyLookup:
         Raises:
             DuplicateKeyError: the table has two rows of one of the keys.
         """
-        positions = np.full(wanted.num_rows, ABSENT, np.int64)
+        keys = WantedKeys(wanted, self.keys)
+        positions = np.full(keys.count + 1, ABSENT, np.int64)  # the last one is that of nulls
         parts: list[pa.RecordBatch] = []
         rows = 0
-        for fragment, inside, which in self._hits(wanted, counts):
-            self._check_new(wanted, positions, which)
-            taken, back = np.unique(inside, return_inverse=True)
-            parts.append(self._rows(fragment, taken, tuple(columns)))
-            positions[which] = rows + back
-            rows += len(taken)
-            if counts is not None:
-                counts.row_groups_read += 1
-                counts.rows += len(taken)
-        return (joined(parts) if parts else None), positions
+        for hit in self._hits(keys, wanted, tuple(columns), LookupCounts() if counts is None else counts):
+            repeated = hit.numbers[positions[hit.numbers] != ABSENT]
+            if len(repeated):
+                at = np.flatnonzero(np.isin(keys.numbers, repeated))
+                raise doubled_keys(self.source.name, show_keys(wanted, self.keys, at))
+            positions[hit.numbers] = rows + np.arange(hit.rows.num_rows)
+            rows += hit.rows.num_rows
+            parts.append(hit.rows)
+        return (joined(parts) if parts else None), positions[keys.numbers]
 
     def _hits(
-        self, wanted: pa.RecordBatch, counts: LookupCounts | None
-    ) -> Iterator[tuple[Fragment, Positions, Positions]]:
-        """Yields the fragments with a wanted key: the positions in the fragment, and those among the keys."""
-        if not wanted.num_rows:
-            return
-        arrays = key_arrays(wanted, self.keys)
+        self, keys: WantedKeys, wanted: pa.RecordBatch, columns: tuple[str, ...], counts: LookupCounts
+    ) -> Iterator[Hit]:
+        """Yields the hits in the row groups, which are read ahead."""
         hint = key_hint(self.source.schema, self.keys[0], wanted.column(self.keys[0]))
-        for fragment in self.source.fragments(Pushdown(self.keys, hint)):
-            if counts is not None:
+        fragments = keys.fragments(self.source, self.source.fragments(Pushdown(self.keys, hint)))
+        look = partial(self._look, keys, columns)
+        with closing(read_ahead(fragments, look, self.source.lake.settings.read, lambda each: each.size)) as hits:
+            for hit in hits:
                 counts.row_groups += 1
-            present = self._keys_of(fragment)
-            places = match_keys(arrays, key_arrays(present, self.keys))
-            which = np.flatnonzero(places != ABSENT)
-            if len(which):
-                self._check_single(present, arrays)
-                yield fragment, places[which], which
+                if hit is not None:
+                    counts.row_groups_read += 1
+                    counts.rows += hit.rows.num_rows
+                    yield hit
 
-    def _keys_of(self, fragment: Fragment) -> pa.RecordBatch:
-        batches = list(self.source.read(fragment, Pushdown(self.keys)))
-        return joined(batches).select(list(self.keys))
-
-    def _rows(self, fragment: Fragment, positions: NDArray[np.int64], columns: tuple[str, ...]) -> pa.RecordBatch:
-        batches = list(self.source.read(fragment, Pushdown(columns)))
-        return take_rows(joined(batches).select(list(columns)), positions)
-
-    def _check_new(self, wanted: pa.RecordBatch, positions: Positions, which: Positions) -> None:
-        doubled = which[positions[which] != ABSENT]
-        if len(doubled):
-            raise doubled_keys(self.source.name, show_keys(wanted, self.keys, doubled))
-
-    def _check_single(self, present: pa.RecordBatch, arrays: list[Any]) -> None:
-        first = match_keys(key_arrays(present, self.keys), arrays)
-        hits = first[first != ABSENT]
-        values, times = np.unique(hits, return_counts=True)
+    def _look(self, keys: WantedKeys, columns: tuple[str, ...], fragment: Fragment) -> Hit | None:
+        """Returns the rows of a fragment that have one of the keys; None if it has none."""
+        present = joined(list(self.source.read(fragment, Pushdown(self.keys))))
+        positions, numbers = keys.find(key_arrays(present, self.keys))
+        if not len(positions):
+            return None
+        values, times = np.unique(numbers, return_counts=True)
         if (times > 1).any():
-            rows = np.flatnonzero(np.isin(first, values[times > 1]))
-            raise doubled_keys(self.source.name, show_keys(present, self.keys, rows))
+            repeated = positions[np.isin(numbers, values[times > 1])]
+            raise doubled_keys(self.source.name, show_keys(present, self.keys, repeated))
+        return Hit(self._rows(fragment, present, positions, columns), numbers)
+
+    def _rows(
+        self, fragment: Fragment, present: pa.RecordBatch, positions: Positions, columns: tuple[str, ...]
+    ) -> pa.RecordBatch:
+        """Returns the columns of rows of a fragment, of which the keys are read."""
+        rows = take_rows(present, positions)
+        arrays = dict(zip(rows.schema, rows.columns, strict=True))
+        others = tuple(name for name in columns if name not in self.keys)
+        if others:
+            first, last = int(positions[0]), int(positions[-1])
+            inside = replace(fragment, start=first, stop=last + 1)
+            rest = joined(list(take_sorted(self.source.read(inside, Pushdown(others)), positions - first)))
+            arrays |= dict(zip(rest.schema, rest.columns, strict=True))
+        by_name = {field.name: (field, array) for field, array in arrays.items()}
+        chosen = [by_name[name] for name in columns]
+        return pa.RecordBatch.from_arrays(
+            [array for _, array in chosen], schema=pa.schema([field for field, _ in chosen])
+        )
+
+
+def _are_valid(columns: Sequence[Any]) -> NDArray[np.bool_]:
+    valid = np.ones(len(columns[0]), np.bool_)
+    for column in columns:
+        if column.null_count:
+            valid &= column.is_valid().to_numpy(zero_copy_only=False)
+    return valid
 
 
 def doubled_keys(name: str, shown: str) -> DuplicateKeyError:

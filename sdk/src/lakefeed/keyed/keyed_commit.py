@@ -22,9 +22,10 @@ from lakefeed.catalog.table_key import key_columns
 from lakefeed.catalog.table_rows import RowWriter, write_rows
 from lakefeed.config import Settings
 from lakefeed.errors import CommitConflictError, quoted_list
-from lakefeed.keyed.key_lookup import KeyLookup, key_hint
-from lakefeed.keyed.key_matching import ABSENT, Positions, key_arrays, key_codes, match_keys, one_batch
+from lakefeed.keyed.key_lookup import KeyLookup, WantedKeys, key_hint
+from lakefeed.keyed.key_matching import ABSENT, Positions, key_arrays, key_codes, one_batch
 from lakefeed.ops import Scan
+from lakefeed.plan import Pushdown
 from lakefeed.plan.take_rows import take_rows, take_values
 from lakefeed.run.key_compaction import merge_files
 from lakefeed.run.row_edits import newest
@@ -140,12 +141,16 @@ class KeyedCommit:
         return self._upserts[known]
 
     def _delete(self, source: IcebergSource, draft: GatheredDrops, keys: pa.RecordBatch) -> None:
-        arrays = key_arrays(keys, self.keys)
+        wanted = WantedKeys(keys, self.keys)
         hint = key_hint(source.schema, self.keys[0], keys.column(self.keys[0]))
-        for _, file in source.matching_files(hint):
+        groups: dict[int, set[int]] = {}
+        for fragment in wanted.fragments(source, source.fragments(Pushdown(self.keys, hint))):
+            groups.setdefault(fragment.key[2], set()).add(fragment.key[1])
+        for index, numbers in groups.items():
+            file = source.files[index]
             gone = [
-                position + np.flatnonzero(match_keys(key_arrays(batch, self.keys), arrays) != ABSENT)
-                for position, batch in source.numbered_batches(file, self.keys, hint)
+                position + wanted.find(key_arrays(batch, self.keys))[0]
+                for position, batch in source.numbered_batches(file, self.keys, groups=frozenset(numbers))
             ]
             if any(map(len, gone)):
                 draft.drop(file, np.concatenate(gone), partial(source.read_file, file))
