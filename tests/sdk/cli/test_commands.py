@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import lakefeed
-from lakefeed import Dataset
+from lakefeed import Dataset, Table
 from lakefeed.cli import invocation
 from lakefeed.cli.main import cli, command_names
 
@@ -167,6 +167,11 @@ def test_rows_that_differ() -> None:
     assert rows == [("+", 1, "a"), ("+", 2, "b"), ("-", 2, "B"), ("-", 4, "d")]
     assert run("diff", "rows@1", "rows@4", "--rows", "9", "--exit-code").stdout.splitlines()[2:] == []
     assert "+ column y: int64" in run("diff", "rows@1", "rows").stdout
+    table = Table.create("keyed", key_schema={"id": pa.int64()})
+    table.write({"id": [1, 2], "x": [1, 2]})
+    table.enrich({"y": table["x"] * 2}, where="id = 2").apply()
+    shown = run("diff", "keyed@2", "keyed@3", "--keys", "id", "--rows", "9").stdout.splitlines()
+    assert shown == ["keyed v2 -> v3", "+0 -0 ~1 rows", "+ column y: int64", "change\tid\tx\ty", "~\t2\t2\t4"]
 
 
 def test_time_references(pets: Dataset) -> None:

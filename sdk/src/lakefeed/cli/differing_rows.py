@@ -39,11 +39,15 @@ def _gained_and_lost(new: Dataset, changes: Changes) -> tuple[Dataset, Dataset]:
     both = changes.changed or 0
     if start is None or (gained.count() == changes.added + both and lost.count() == changes.removed + both):
         return gained, lost
-    # A restore in between adds no rows of its own, so the versions themselves are compared.
+    # A restore or an enrichment in between adds no rows of its own, so the versions themselves are compared.
     old = type(new)(new.name, version=start)
-    names = ", ".join(_quote(name) for name in new.schema.names if name in old.schema.names)
-    query = f"SELECT {names} FROM data EXCEPT ALL SELECT {names} FROM other"
-    return new.sql(query, tables={"other": old}), old.sql(query, tables={"other": new})
+    present = set(old.schema.names)
+    names = ", ".join(map(_quote, new.schema.names))
+    before = ", ".join(_quote(name) if name in present else "NULL" for name in new.schema.names)
+    gained = new.sql(f"SELECT {names} FROM data EXCEPT ALL SELECT {before} FROM other", tables={"other": old})
+    common = ", ".join(_quote(name) for name in new.schema.names if name in present)
+    query = f"SELECT {common} FROM (SELECT {before} FROM data EXCEPT ALL SELECT {names} FROM other)"
+    return gained, old.sql(query, tables={"other": new})
 
 
 def _join(kind: str, rows: Dataset, others: Dataset, keys: list[str]) -> Dataset:

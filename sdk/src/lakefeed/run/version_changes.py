@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Literal
 import pyarrow as pa
 
 from lakefeed import ops, sql
-from lakefeed.catalog import compatibility, schema, versions
+from lakefeed.catalog import compatibility, schema, touched_files, versions
 from lakefeed.catalog.schema_changes import SchemaChanges, schema_changes
 from lakefeed.errors import ColumnNotFoundError
-from lakefeed.run import local_runner, row_count
+from lakefeed.run import local_runner, row_count, touched_rows
 from lakefeed.sources import iceberg_source
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ class Changes:
     """The differences of version ``to_version`` from ``from_version`` (None: from an empty dataset).
 
     ``added`` and ``removed`` count rows that only the one or the other has; with a key, a row whose key both have
-    counts as ``changed`` instead (None without a key). Rows compare under the columns of ``to_version``.
+    counts as ``changed`` instead (None without a key), also if an enrichment changed it. Rows compare under the columns
+    of ``to_version``.
     """
 
     from_version: int | None
@@ -52,14 +53,24 @@ def changes(source: IcebergSource, from_version: int | None, keys: tuple[str, ..
     gained, lost = _part(source, from_version, "gained"), _part(source, from_version, "lost")
     added, removed = (row_count.count_rows(runner, ops.Scan(part)) for part in (gained, lost))
     columns = schema_changes(source.table, _schema_id(source, from_version), source.iceberg.schema_id)
+    derived = _rows_derived_anew(source, from_version)
     if not keys:
-        return Changes(from_version, source.version.version, added, removed, None, columns)
+        return Changes(from_version, source.version.version, added + derived, removed + derived, None, columns)
     new, old, both = 0, 0, 0
     if added and removed:
         new, old, both = sql.count_common_rows(
             source.lake.settings, _keys(runner, gained, keys), _keys(runner, lost, keys)
         )
-    return Changes(from_version, source.version.version, added - new, removed - old, both, columns)
+    return Changes(from_version, source.version.version, added - new, removed - old, both + derived, columns)
+
+
+def _rows_derived_anew(source: IcebergSource, from_version: int | None) -> int:
+    """Returns the number of rows of which only column files changed a value."""
+    if from_version is None or not source.version.version:
+        return 0
+    older = versions.find_snapshot(source.table, from_version)
+    newer = versions.find_snapshot(source.table, source.version.version)
+    return touched_rows.count_patched_rows(source, touched_files.patched_files(source.table, older, newer))
 
 
 def _part(source: IcebergSource, from_version: int | None, direction: Literal["gained", "lost"]) -> IcebergSource:

@@ -202,8 +202,8 @@ class IcebergSource(PlainSource):
 
     def _with_columns(self, delta: Delta) -> Delta:
         """Returns a delta whose files have their column files."""
-        if self.since is None:
-            return delta
+        if self.since is None or self.since.change in ("gained", "lost"):
+            return delta  # they have those of their versions
         columns = partial(version_files.with_last_columns, self.table, self._snapshot)
         return Delta(columns(delta.files), columns(delta.less), columns(delta.moved))
 
