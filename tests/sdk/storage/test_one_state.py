@@ -132,7 +132,7 @@ def test_a_strong_tag_is_a_condition_and_a_server_that_ignores_it_is_noticed(sit
         return {"ETag": f'"{content[4]}"'}
 
     for conditions in (True, False):
-        url = site.put("a.csv", csv(1))
+        url = site.put("a.csv", csv(1, 4 * LINES))
         site.always["/a.csv"] = served(tag, conditions=conditions)
         batches = Dataset.from_file(url).batches(format="arrow")
         site.headers.clear()
@@ -140,7 +140,7 @@ def test_a_strong_tag_is_a_condition_and_a_server_that_ignores_it_is_noticed(sit
         while "If-Range" not in site.headers[-1]:
             next(batches)
         assert site.headers[-1]["If-Range"] == '"49"'
-        site.put("a.csv", csv(2))
+        site.put("a.csv", csv(2, 4 * LINES))
         with pytest.raises(ChangedFileError, match='ETag "49" became "50"'):
             list(batches)
 

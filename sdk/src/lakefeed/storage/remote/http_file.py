@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from threading import Lock
 from typing import Any, NamedTuple
 
 from lakefeed.config import FileSettings
 from lakefeed.errors import ConfigError, MissingDependencyError, quoted_list
 from lakefeed.storage.disk.file_identity import CONTENT_RANGE, Identity, check_same, identity_of_response
+from lakefeed.storage.remote.range_buffer import RangeBuffer
 from lakefeed.storage.urls import display_url, scheme
 
 PARTIAL = 206
@@ -32,8 +34,7 @@ class WebFile:
     """The file at a URL of the web. ``identity`` is its state as far as it is known. Not safe between threads.
 
     Compares each response with the known state, and sends a strong ETag with each request. For a server that gives
-    neither
-    an ETag nor a time, only the size can be compared.
+    neither an ETag nor a time, only the size can be compared. Ranges ahead are fetched in threads.
     """
 
     def __init__(
@@ -56,14 +57,15 @@ class WebFile:
         self._settings = settings
         self._private = private_headers(settings, scheme(url))
         self._position = 0
-        self._buffer, self._start = b"", 0
+        self._buffer = RangeBuffer(self._fetch, ahead)
+        self._lock = Lock()
         self._whole: Any = None
         self.identity = identity or Identity()
         self.ranged = ranged
         if not ranged:
             self._open_whole()
         elif self.size is None:
-            self._fetch(0, max(ahead, PROBE_BYTES))
+            self._fetch_beginning(max(ahead, PROBE_BYTES))
 
     @property
     def size(self) -> int | None:
@@ -83,15 +85,15 @@ class WebFile:
             NoRangesError: the server sends the file only from its beginning.
             ChangedFileError: the file is in another state than before.
         """
-        if self.ranged and not self._is_buffered(self._position):
+        if self._whole is None:
             if self.size is not None and self._position >= self.size:
                 return b""
-            self._fetch(self._position, self._position + max(size, self._ahead))
+            if self._position == 0 and not self._buffer.holds(0):
+                self._fetch_beginning(max(size, self._ahead))
         if self._whole is not None:
             piece: bytes = self._whole.read(size)
         else:
-            begin = self._position - self._start
-            piece = self._buffer[begin : begin + size]
+            piece = self._buffer.read(self._position, size, self.size)
         self._position += len(piece)
         return piece
 
@@ -100,36 +102,54 @@ class WebFile:
 
     def close(self) -> None:
         """Returns the connection to its pool."""
+        self._buffer.close()
         whole, self._whole = self._whole, None
         if whole is not None:
             whole.close()
 
-    def _is_buffered(self, position: int) -> bool:
-        return self._whole is not None or self._start <= position < self._start + len(self._buffer)
+    def _fetch_beginning(self, stop: int) -> None:
+        """Fetches the first bytes into the buffer, or opens the whole file if the server supports no ranges."""
+        answer = self._request_range(0, stop)
+        try:
+            if answer.status not in (PARTIAL, UNSATISFIABLE):
+                self._go_on_with(answer)
+                return
+            self._buffer.put(0, self._content(answer, 0, stop))
+        finally:
+            if answer is not self._whole:
+                answer.close()
 
-    def _fetch(self, start: int, stop: int) -> None:
-        """Fetches the bytes from ``start`` to before ``stop``, or fewer, into memory."""
+    def _fetch(self, start: int, stop: int) -> bytes:
+        """Returns the bytes from ``start`` to before ``stop``, or fewer. Safe between threads."""
+        answer = self._request_range(start, stop)
+        try:
+            return self._content(answer, start, stop)
+        finally:
+            answer.close()
+
+    def _request_range(self, start: int, stop: int) -> Any:
         last = stop if self.size is None else min(stop, self.size)
         headers = {"Range": f"bytes={start}-{last - 1}"}
         if self.identity.is_strong:
             headers["If-Range"] = str(self.identity.tag)
-        answer = self._request(headers)
-        try:
-            part = _content_range(answer)
-            if answer.status != PARTIAL or part is None or answer.encoded:
-                if answer.status == UNSATISFIABLE or answer.status == PARTIAL or start:
-                    self._confirm_refusal(answer)
-                    raise NoRangesError
-                self._go_on_with(answer)
-                return
-            if part.start != start:
-                raise ConnectionError(f"the server sent bytes from {part.start}, expected them from {start}")
-            self._confirm(answer)
-            # A server may send more than was requested.
-            self._buffer, self._start = _read_exactly(answer, min(part.stop, stop) - start), start
-        finally:
-            if answer is not self._whole:
-                answer.close()
+        return self._request(headers)
+
+    def _content(self, answer: Any, start: int, stop: int) -> bytes:
+        """Returns the bytes of the response to a request of a range.
+
+        Raises:
+            NoRangesError: the server sends the file only as a whole.
+            ChangedFileError: the file is in another state.
+        """
+        part = _content_range(answer)
+        if answer.status != PARTIAL or part is None or answer.encoded:
+            self._confirm_refusal(answer)
+            raise NoRangesError
+        if part.start != start:
+            raise ConnectionError(f"the server sent bytes from {part.start}, expected them from {start}")
+        self._confirm(answer)
+        # A server may send more than was requested.
+        return _read_exactly(answer, min(part.stop, stop) - start)
 
     def _open_whole(self) -> None:
         self._go_on_with(self._request({}))
@@ -165,10 +185,13 @@ class WebFile:
         now = identity_of_response(answer.status, answer.headers)
         if answer.encoded:
             now = Identity(None, now.tag, now.modified)
-        check_same(self._url, self.identity, now)
-        if self.identity.lacks_validator(now):
-            raise ConnectionError("the server no longer sends the ETag or time that identifies the state of the file")
-        self.identity = self.identity.merge(now)
+        with self._lock:
+            check_same(self._url, self.identity, now)
+            if self.identity.lacks_validator(now):
+                raise ConnectionError(
+                    "the server no longer sends the ETag or time that identifies the state of the file"
+                )
+            self.identity = self.identity.merge(now)
 
 
 def private_headers(settings: FileSettings, protocol: str) -> dict[str, str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from lakefeed.errors import ChangedFileError
 from lakefeed.storage.disk.file_identity import Identity, check_same, identity_of_info
+from lakefeed.storage.remote.range_buffer import RangeBuffer
 from lakefeed.storage.urls import display_url
 
 
@@ -13,8 +14,7 @@ class StoreFile:
     """The file at a path of a file system. ``identity`` is its state. Not safe between threads.
 
     Requests to S3 carry the ETag (``If-Match``). The libraries of other stores have no such condition, so `confirm`
-    asks
-    these stores for the state again.
+    asks these stores for the state again. Ranges ahead are fetched in threads where the file system is safe in them.
     """
 
     ranged = True
@@ -36,6 +36,11 @@ class StoreFile:
         self._file = fs.open(path, "rb", block_size=ahead, cache_type="readahead")
         self._conditional = "IfMatch" in (getattr(self._file, "read_kw", None) or {})
         self._unconfirmed = False
+        self._position = 0
+        fetch = getattr(self._file, "_fetch_range", None)  # what fsspec's own caches call
+        if not getattr(fs, "async_impl", False):  # not known to be safe between threads
+            fetch = None
+        self._buffer = None if fetch is None else RangeBuffer(fetch, ahead)
         self.identity = identity_of_info(getattr(self._file, "details", None) or fs.info(path))
         if identity is not None:
             check_same(url, identity, self.identity)
@@ -48,7 +53,7 @@ class StoreFile:
 
     def seek(self, position: int) -> None:
         """Moves to a position."""
-        self._file.seek(position)
+        self._position = position
 
     def read(self, size: int) -> bytes:
         """Returns at most ``size`` bytes; none at the end.
@@ -57,7 +62,7 @@ class StoreFile:
             ChangedFileError: the store has another file at this path now.
         """
         try:
-            piece: bytes = self._file.read(size)
+            piece = self._read(size)
         except OSError as error:
             if not is_expired(error):
                 raise
@@ -65,7 +70,16 @@ class StoreFile:
                 f"{display_url(self._url)} changed while it was read: the store no longer has ETag "
                 f"{self.identity.tag}. Call from_file again once the file is complete"
             ) from None
+        self._position += len(piece)
         self._unconfirmed = self._unconfirmed or (bool(piece) and not self._conditional)
+        return piece
+
+    def _read(self, size: int) -> bytes:
+        if self._buffer is not None and self.size is not None:
+            return self._buffer.read(self._position, size, self.size) if self._position < self.size else b""
+        if self._file.tell() != self._position:
+            self._file.seek(self._position)
+        piece: bytes = self._file.read(size)
         return piece
 
     def confirm(self) -> None:
@@ -77,6 +91,8 @@ class StoreFile:
 
     def close(self) -> None:
         """Closes the file."""
+        if self._buffer is not None:
+            self._buffer.close()
         self._file.close()
 
 
