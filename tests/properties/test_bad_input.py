@@ -425,6 +425,8 @@ CALLS: dict[str, Call] = {
     "World": Call(World, {}, {"rank": Kind(lambda value: False, (1,)), "world_size": COUNT}),
     "World.from_environment": Call(World.from_environment),
     "World.from_torch": Call(World.from_torch),
+    "World.shards": Call(World(0, 2).shards, {"shards": []}, {"shards": Kind(lambda value: isinstance(value, list)),
+                                                            "shuffle_seed": SEED}),
     "Provenance": Call(Provenance, {}, {
         **{name: optional(TEXT) for name in ("run", "user", "code", "message", "work")}, "depth": WHOLE}),
     "Provenance.summary_entries": Call(Provenance().summary_entries),

@@ -5,7 +5,7 @@ import pytest
 
 from lakefeed._rng import Indices, permutation, words
 from lakefeed._units import MIB
-from lakefeed.plan.order import POOL_BYTES, Order, Shuffled, order
+from lakefeed.plan.order import POOL_BYTES, Arrangement, Order, Shuffled, order
 
 BIG = POOL_BYTES
 
@@ -17,7 +17,8 @@ def sequence(made: Order, lengths: list[int], start: int = 0) -> Indices:
     for span in made.spans(start):
         assert span.stop > start
         if span.rows is None:
-            found.append(np.arange(span.start, span.stop))
+            first = begins[span.pool.partitions[0]]
+            found.append(np.arange(first, first + span.stop - span.start))
         else:
             assert span.partitions is not None
             found.append(begins[span.partitions] + span.rows)
@@ -196,3 +197,26 @@ def test_sorting_rows_by_their_keys_is_the_global_shuffle(rows: int) -> None:
     keys = [chosen.keys(start, min(start + 700, rows)) for start in range(0, rows, 700)]
     words, places = (np.concatenate(part) for part in zip(*keys, strict=True))
     assert np.array_equal(np.lexsort((places, words)), starts[whole.partitions] + whole.rows)
+
+
+# A change of any of these literals breaks the checkpoints that people have: never edit them.
+@pytest.mark.parametrize(
+    ("window", "arrangement", "expected"),
+    [
+        (1, "permuted", [0, 1, 2, 3, 10, 11, 4, 5, 6, 7, 8, 9]),
+        (3, "permuted", [1, 0, 2, 3, 11, 10, 5, 6, 4, 7, 8, 9]),
+        (3, "in order", [1, 0, 2, 3, 6, 5, 4, 9, 7, 8, 11, 10]),
+    ],
+)
+def test_whole_partitions(window: int, arrangement: Arrangement, expected: list[int]) -> None:
+    lengths = [4, 0, 6, 2]
+    made = order(lengths, [BIG] * 4, 42, window, arrangement)
+    assert sequence(made, lengths).tolist() == expected
+    assert len(made) == 12
+    for start in range(13):
+        assert sequence(made, lengths, start).tolist() == expected[start:]
+        assert [pool.partitions for pool in made.upcoming(start)] == [
+            (partition,) for partition in dict.fromkeys(span.pool.partitions[0] for span in made.spans(start))
+        ]
+    assert sequence(order([4, 6, 2], [BIG] * 3, 42, window, arrangement), [4, 6, 2]).tolist() == expected
+    assert sequence(order([], [], 42, window, arrangement), []).tolist() == []

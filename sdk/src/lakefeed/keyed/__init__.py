@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from lakefeed.keyed.key_ranges import KeyRange, Shard
     from lakefeed.keyed.keyed_scan import Scan
     from lakefeed.keyed.keyed_table import Table
+    from lakefeed.keyed.scan_loader import ScanLoader, ShuffleConfig
     from lakefeed.keyed.table_snapshot import Snapshot
     from lakefeed.keyed.transaction import Transaction
 
@@ -20,7 +21,9 @@ __all__ = [
     "KeyRange",
     "Project",
     "Scan",
+    "ScanLoader",
     "Shard",
+    "ShuffleConfig",
     "Snapshot",
     "Table",
     "Transaction",
@@ -36,6 +39,7 @@ if not TYPE_CHECKING:  # else a type checker would take any name
             "key_ranges": ("KeyRange", "Shard"),
             "keyed_scan": ("Scan",),
             "keyed_table": ("Table",),
+            "scan_loader": ("ScanLoader", "ShuffleConfig"),
             "table_snapshot": ("Snapshot",),
             "transaction": ("Transaction",),
         },

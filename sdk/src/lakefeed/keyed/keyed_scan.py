@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -12,7 +13,7 @@ from lakefeed.catalog.lake import Lake
 from lakefeed.dataset.core import dataset_of
 from lakefeed.errors import InvalidArgumentError, SchemaError
 from lakefeed.expr import expression_text
-from lakefeed.keyed import scan_exports, scan_state
+from lakefeed.keyed import scan_exports, scan_loader, scan_state
 from lakefeed.keyed.as_of import check_asof
 from lakefeed.keyed.key_ranges import Shard, check_shards, shards_of_keys
 from lakefeed.keyed.key_takes import key_batches
@@ -21,6 +22,7 @@ from lakefeed.keyed.projections import aux_columns, check_names, has_functions, 
 from lakefeed.keyed.scan_reader import ScanReader
 from lakefeed.keyed.scan_source import ScanSource
 from lakefeed.keyed.table_terms import tables_in
+from lakefeed.loaders.world import World
 from lakefeed.ops import Scan as SourceScan
 from lakefeed.plan import Node
 from lakefeed.run.progress import tracked
@@ -31,8 +33,10 @@ if TYPE_CHECKING:
     import duckdb
     import pandas as pd
     import polars as pl
+    from datasets import IterableDataset
 
     from lakefeed.dataset import Dataset
+    from lakefeed.keyed.scan_loader import ScanLoader, ShuffleConfig
 
 
 class Scan:
@@ -235,6 +239,111 @@ class Scan:
         """
         return dataset_of(self._reader.base.lake, self.row_plan)
 
+    def to_data_loader(
+        self, seed: int = 42, shuffle_buffer_size: int = 0, batch_size: int = 32, **kwargs: Any
+    ) -> ScanLoader:
+        """Returns a loader of batches for training in one process.
+
+        Args:
+            seed: the seed of the order.
+            shuffle_buffer_size: the rows that are mixed at a time; 0 keeps the order of the key inside shards.
+            batch_size: the rows of a batch.
+            kwargs: further arguments of `ScanLoader`.
+
+        Raises:
+            MissingDependencyError: PyTorch is not installed.
+            InvalidArgumentError: an argument is malformed.
+
+        Example:
+            >>> table = Table.create("batched", key_schema={"id": pa.int64()})
+            >>> _ = table.write({"id": [1, 2, 3]})
+            >>> loader = table.scan().to_data_loader(batch_size=2, transform_fn=lambda batch: batch.num_rows)
+            >>> list(loader)
+            [2, 1]
+        """
+        return scan_loader.ScanLoader(
+            self, seed=seed, shuffle_buffer_size=shuffle_buffer_size, batch_size=batch_size, **kwargs
+        )
+
+    def to_distributed_data_loader(
+        self,
+        world: World | None = None,
+        shards: Sequence[Shard] | None = None,
+        seed: int = 42,
+        shuffle_buffer_size: int = 0,
+        batch_size: int = 32,
+        **kwargs: Any,
+    ) -> ScanLoader:
+        """Returns a loader of the batches of this rank.
+
+        Without ``shards``, all ranks take the same number of steps, together they see every row once, and a state can
+        be continued with any number of ranks. With ``shards``, each rank reads those that `World.shards` gives it, and
+        nothing else. Its steps and its state are then its own.
+
+        Args:
+            world: the rank of this process; None for that of ``torch.distributed``, or of the environment.
+            shards: all shards, the same on every rank.
+            seed: the seed of the order, the same on every rank.
+            shuffle_buffer_size: the rows that are mixed at a time; 0 keeps the order of the key inside shards.
+            batch_size: the rows of a batch of a rank.
+            kwargs: further arguments of `ScanLoader`.
+
+        Raises:
+            MissingDependencyError: PyTorch is not installed.
+            InvalidArgumentError: an argument is malformed, or there are fewer rows than ranks.
+
+        Example:
+            >>> table = Table.create("ranked", key_schema={"id": pa.int64()})
+            >>> _ = table.write({"id": [1, 2, 3, 4]})
+            >>> loader = table.scan().to_distributed_data_loader(World(rank=1, world_size=2), batch_size=1)
+            >>> [batch["id"].to_pylist() for batch in loader]
+            [[2], [4]]
+        """
+        arguments = {"seed": seed, "shuffle_buffer_size": shuffle_buffer_size, "batch_size": batch_size, **kwargs}
+        return scan_loader.distributed_loader(self, world, shards, arguments)
+
+    def resume_data_loader(self, state: Mapping[str, Any], **kwargs: Any) -> ScanLoader:
+        """Returns a loader that continues where a state was taken; see `ScanLoader.from_state_dict`.
+
+        Args:
+            state: the result of `ScanLoader.state_dict`.
+            kwargs: arguments of `ScanLoader`. They take precedence over the state.
+
+        Raises:
+            StateMismatchError: the state belongs to other rows or another order.
+        """
+        return scan_loader.ScanLoader.from_state_dict(self, state, **kwargs)
+
+    def to_iterable_dataset(
+        self,
+        shards: Sequence[Shard] | None = None,
+        shuffle: ShuffleConfig | None = None,
+        batch_readahead: int | None = None,
+        infinite: bool = False,
+    ) -> IterableDataset:
+        """Returns the rows as a ``datasets.IterableDataset``, whose ``state_dict()`` is exact, also with a shuffle.
+
+        Worker processes and ``split_dataset_by_node`` divide the shards.
+
+        Args:
+            shards: read only these parts. None reads all rows.
+            shuffle: permute the shards in each pass, and mix the rows of a shard ``buffer_size`` at a time. None keeps
+                the order of the key.
+            batch_readahead: the number of batches to read ahead; a hint.
+            infinite: start the next pass, in another order, without end.
+
+        Raises:
+            MissingDependencyError: `datasets` is not installed; install ``lakefeed[huggingface]``.
+            InvalidArgumentError: an argument is malformed.
+
+        Example:
+            >>> table = Table.create("streamed", key_schema={"id": pa.int64()})
+            >>> _ = table.write({"id": [1, 2]})
+            >>> list(table.scan().to_iterable_dataset())
+            [{'id': 1}, {'id': 2}]
+        """
+        return scan_exports.to_iterable_dataset(self, shards, shuffle, batch_readahead, infinite)
+
     @property
     def reader(self) -> ScanReader:
         """The reader of the rows."""
@@ -243,12 +352,16 @@ class Scan:
     @property
     def row_plan(self) -> Node:
         """The rows as a plan. They have positions if no function of the user makes a column."""
-        if has_functions(self._reader.tree):
-            return SourceScan(BatchesSource(self._batches, self.schema))
-        return SourceScan(ScanSource.of(self._reader, self.state_json()))
+        return self.plan_of_shards(None)
 
-    def _batches(self) -> pa.RecordBatchReader:
-        return self.to_record_batches(hide_progress_bar=True)
+    def plan_of_shards(self, shards: Sequence[Shard] | None) -> Node:
+        """Returns the rows of some shards, in their order, as a plan; None for all rows."""
+        if has_functions(self._reader.tree):
+            return SourceScan(BatchesSource(partial(self._batches, shards), self.schema))
+        return SourceScan(ScanSource.of(self._reader, self.state_json(), shards))
+
+    def _batches(self, shards: Sequence[Shard] | None) -> pa.RecordBatchReader:
+        return self.to_record_batches(shards=shards, hide_progress_bar=True)
 
     def narrowed(self, columns: Sequence[str]) -> Scan:
         """Returns the scan with some of its columns."""

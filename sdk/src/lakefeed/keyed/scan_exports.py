@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lakefeed.errors import MissingDependencyError
+from lakefeed._validate import check_flag, check_whole
+from lakefeed.errors import InvalidArgumentError, MissingDependencyError
+from lakefeed.keyed.key_ranges import Shard, check_shards
+from lakefeed.sources.huggingface_source import import_datasets
 
 if TYPE_CHECKING:
     import polars as pl
+    from datasets import IterableDataset
 
     from lakefeed.keyed.keyed_scan import Scan
 
@@ -57,3 +61,21 @@ def to_arrow_dataset(table: pa.Table) -> Any:
     import pyarrow.dataset as ds
 
     return ds.dataset(table)
+
+
+def to_iterable_dataset(
+    scan: Scan, shards: Sequence[Shard] | None, shuffle: Any, batch_readahead: Any, infinite: Any
+) -> IterableDataset:
+    """Returns a scan as a ``datasets.IterableDataset``; see `Scan.to_iterable_dataset`."""
+    from lakefeed.keyed.scan_loader import ShuffleConfig
+
+    check_shards(shards)
+    if shuffle is not None and not isinstance(shuffle, ShuffleConfig):
+        raise InvalidArgumentError(f"shuffle must be a ShuffleConfig or None, got {shuffle!r:.80}")
+    if batch_readahead is not None:
+        check_whole(batch_readahead, "batch_readahead")
+    endless = check_flag(infinite, "infinite")
+    import_datasets("to_iterable_dataset")
+    from lakefeed.keyed.scan_examples import iterable_dataset
+
+    return iterable_dataset(scan, scan.shards() if shards is None else shards, shuffle, endless)

@@ -12,8 +12,9 @@ import pyarrow as pa
 from cachetools import LRUCache
 
 from lakefeed.catalog.lake import Lake
+from lakefeed.errors import StateMismatchError
 from lakefeed.keyed import scan_state
-from lakefeed.keyed.key_ranges import KeyRange
+from lakefeed.keyed.key_ranges import KeyRange, Shard
 from lakefeed.keyed.scan_reader import ScanReader
 from lakefeed.plan import Fragment, Lineage, Origin, Pushdown
 from lakefeed.plan.fingerprint import digest
@@ -29,15 +30,17 @@ class ScanSource(RangedSource):
     Attributes:
         lake: the lake.
         state: the scan as JSON, see `scan_state`.
+        shards: the parts to read, in this order; None for all rows.
     """
 
     lake: Lake
     state: str
+    shards: tuple[Shard, ...] | None = None
 
     @classmethod
-    def of(cls, reader: ScanReader, state: str) -> ScanSource:
-        """Returns the source of a scan."""
-        source = cls(reader.base.lake, state)
+    def of(cls, reader: ScanReader, state: str, shards: Sequence[Shard] | None = None) -> ScanSource:
+        """Returns the source of a scan, or of some shards of it."""
+        source = cls(reader.base.lake, state, None if shards is None else tuple(shards))
         source.__dict__["_reader"] = reader
         return source
 
@@ -51,7 +54,7 @@ class ScanSource(RangedSource):
 
     @cached_property
     def identity(self) -> str:
-        return f"scan:{digest(self.state)}"
+        return f"scan:{digest(self.state if self.shards is None else (self.state, self.shards))}"
 
     @property
     def location(self) -> str:
@@ -66,6 +69,9 @@ class ScanSource(RangedSource):
         return Lineage(tuple(_origin(table) for table in self._reader.tables))
 
     def count(self) -> int | None:
+        if self.shards is not None:
+            rows = [shard.cardinality for shard in self.shards]
+            return None if None in rows else sum(filter(None, rows))
         reader = self._reader
         return reader.base.source.count() if reader.where is None else None
 
@@ -79,10 +85,17 @@ class ScanSource(RangedSource):
     def read(self, fragment: Fragment, pushdown: Pushdown) -> Iterator[pa.RecordBatch]:
         wanted = frozenset(self.schema.names if pushdown.columns is None else pushdown.columns)
         names = tuple(name for name in self.schema.names if name in wanted)
-        key_range, _ = self._counted_ranges[fragment.key]
+        key_range, counted = self._counted_ranges[fragment.key]
+        read = 0
         for batch in self._narrowed(names or self.schema.names[:1]).ordered([key_range]):  # one batch
-            stop = batch.num_rows if fragment.stop is None else fragment.stop
+            read = batch.num_rows
+            stop = read if fragment.stop is None else fragment.stop
             yield batch.slice(fragment.start, stop - fragment.start).select(list(names))
+        if read != counted:
+            raise StateMismatchError(
+                f"{self.location}: the shard {key_range} has {read} rows, but {counted} are given; it is a shard of "
+                "another version or condition. Make the shards anew from this scan"
+            )
 
     def describe(self, pushdown: Pushdown) -> str:
         tables = ", ".join(f"{table.name} v{table.version.version}" for table in self._reader.tables)
@@ -95,8 +108,8 @@ class ScanSource(RangedSource):
             known = _counted.get(self.identity)
         if known is None:
             keys = self._reader.of_keys()
-            ranges = keys.ranges
-            known = tuple((each, sum(batch.num_rows for batch in keys.ordered([each]))) for each in ranges)
+            shards = [Shard(each) for each in keys.ranges] if self.shards is None else self.shards
+            known = tuple((each.key_range, _count(keys, each)) for each in shards)
             with _lock:
                 _counted[self.identity] = known
         return known
@@ -115,6 +128,12 @@ class ScanSource(RangedSource):
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in ("_reader", "_readers")}
+
+
+def _count(keys: ScanReader, shard: Shard) -> int:
+    if shard.cardinality is not None:
+        return shard.cardinality
+    return sum(batch.num_rows for batch in keys.ordered([shard.key_range]))
 
 
 def _origin(table: Any) -> Origin:

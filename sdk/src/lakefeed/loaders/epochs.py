@@ -123,7 +123,8 @@ class Epochs:
         seed = shuffle.seed + shuffle.epoch + epoch if shuffle else None
         window = shuffle.window if shuffle else None
         if partitions is not None:
-            return self.runner.ordered(partitions, seed, self.bounded_window(epoch) or window)
+            arrangement = shuffle.arrangement if shuffle else "mixed"
+            return self.runner.ordered(partitions, seed, self.bounded_window(epoch) or window, arrangement)
         stop, window_bytes = self._parts.places[1], shuffle.window_bytes if shuffle else None
         return StreamReader(
             self._below(epoch), self.runner, seed, window or 1, window_bytes, stop, progress or StreamProgress()

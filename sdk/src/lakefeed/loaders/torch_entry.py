@@ -45,8 +45,10 @@ def torch_loader(
     ragged: Ragged,
     infinite: Any,
     options: Mapping[str, Any],
+    *,
+    arrow: bool = False,
 ) -> TorchLoader:
-    """Returns the loader of ``to_torch``."""
+    """Returns the loader of ``to_torch``. With ``arrow`` its batches are record batches."""
     check_whole(options["num_workers"], "num_workers")
     check_whole(prefetch_batches, "prefetch_batches")
     with require_torch("to_torch"):
@@ -55,4 +57,5 @@ def torch_loader(
 
     endless = check_flag(infinite, "infinite")
     runner = replace(runner, skipped=SkippedRows(), job=job() if batching.world.world_size > 1 else runner.job)
-    return create_loader(Epochs(plan, runner), batching, prefetch_batches, options, ragged=ragged, infinite=endless)
+    epochs = Epochs(plan, runner)
+    return create_loader(epochs, batching, prefetch_batches, options, ragged=ragged, infinite=endless, arrow=arrow)

@@ -229,8 +229,9 @@ def create_loader(
     *,
     ragged: Ragged = "jagged",
     infinite: bool = False,
+    arrow: bool = False,
 ) -> TorchLoader:
-    """Returns a loader over the epochs of a plan.
+    """Returns a loader over the epochs of a plan. With ``arrow`` its batches are record batches.
 
     Raises:
         InvalidArgumentError: an argument is wrong, or the rows are too few for the ranks, as far as their number is
@@ -243,7 +244,7 @@ def create_loader(
     _check_seeds(epochs, batching)
     _check_skipping(epochs, batching)
     alone = batching.world.world_size == 1
-    finish = Finish(detached(epochs.late), ragged, batching.batch_size is None, alone=alone)
+    finish = Finish(detached(epochs.late), ragged, batching.batch_size is None, alone=alone, arrow=arrow)
     check_portable(finish, settings)
     cursor = EpochCursor(epochs, batching, Meter(epochs.runner.skipped))
     dataset = BatchWork(finish, cursor.rows)

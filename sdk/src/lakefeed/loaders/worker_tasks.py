@@ -65,7 +65,7 @@ class Finish:
     """Turns rows into a batch of tensors: the ``late`` steps, then `tensors`, or the values of a single row.
 
     ``copy``: the rows share memory with others and must be copied. ``alone``: there are no other ranks, so a batch
-    without rows is left out.
+    without rows is left out. ``arrow``: batches stay record batches, which nobody can change.
     """
 
     late: tuple[Step, ...]
@@ -73,18 +73,23 @@ class Finish:
     single: bool
     copy: bool = False
     alone: bool = True
+    arrow: bool = False
 
-    def __call__(self, rows: pa.RecordBatch) -> dict[str, Any]:
+    def __call__(self, rows: pa.RecordBatch) -> Any:
         """Returns the batch of rows, if there are no late steps."""
         return self.convert(rows)
 
-    def several(self, rows: pa.RecordBatch, ranges: Sequence[tuple[int, int]]) -> Iterator[dict[str, Any]]:
+    def several(self, rows: pa.RecordBatch, ranges: Sequence[tuple[int, int]]) -> Iterator[Any]:
         """Returns the batch of each range of rows, if there are no late steps."""
+        if self.arrow:
+            return (rows.slice(start, stop - start) for start, stop in ranges)
         columns = Columns(rows, copy=self.copy, ragged="list" if self.single else self.ragged)
         return map(_first_row, columns.batches(ranges)) if self.single else columns.batches(ranges)
 
-    def convert(self, rows: pa.RecordBatch) -> dict[str, Any]:
+    def convert(self, rows: pa.RecordBatch) -> Any:
         """Returns the batch of rows that went through the late steps."""
+        if self.arrow:
+            return rows
         batch = tensors(rows, copy=self.copy, ragged="list" if self.single else self.ragged)
         return _first_row(batch) if self.single else batch
 

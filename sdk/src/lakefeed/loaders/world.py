@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 
-from lakefeed._rng import Indices
+from lakefeed._rng import Indices, permutation
+from lakefeed._validate import check_seed
 from lakefeed.errors import InvalidArgumentError
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,27 @@ class World:
         if distributed is None or not distributed.is_available() or not distributed.is_initialized():
             return cls.from_environment()
         return cls(distributed.get_rank(), distributed.get_world_size())
+
+    def shards(self, shards: Sequence[Item], shuffle_seed: int | None = None) -> list[Item]:
+        """Returns the shards of this rank: each rank gets every ``world_size``-th one.
+
+        Args:
+            shards: all shards, the same on every rank.
+            shuffle_seed: permute the shards before, the same way on every rank. None keeps their order.
+
+        Raises:
+            InvalidArgumentError: the shards are not a list, or the seed is malformed.
+
+        Example:
+            >>> World(rank=1, world_size=2).shards(["a", "b", "c", "d", "e"])
+            ['b', 'd']
+        """
+        if not isinstance(shards, list | tuple):
+            raise InvalidArgumentError(f"shards must be a list of shards, as shards() returns it, got {shards!r:.80}")
+        chosen = list(shards)
+        if shuffle_seed is not None:
+            chosen = [chosen[index] for index in permutation(len(chosen), check_seed(shuffle_seed)).tolist()]
+        return chosen[self.rank :: self.world_size]
 
 
 @dataclass(frozen=True)

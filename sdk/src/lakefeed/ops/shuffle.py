@@ -13,6 +13,7 @@ from lakefeed._units import MIB
 from lakefeed._validate import check_flag, is_whole
 from lakefeed.errors import InvalidArgumentError
 from lakefeed.plan import Input, Node
+from lakefeed.plan.order import Arrangement
 from lakefeed.plan.walk import transform
 
 WINDOW_ROWS = 10_000
@@ -25,6 +26,7 @@ class Shuffle(Node):
     """The order of :mod:`lakefeed.plan.order` with the seed ``seed + epoch``; ``window`` None: global.
 
     ``window_bytes``: a window has fewer rows if ``window`` rows take more bytes; None: it has ``window`` rows.
+    ``arrangement``: of the partitions. Streams have no partitions and do not use it.
     """
 
     child: Node
@@ -32,6 +34,7 @@ class Shuffle(Node):
     window: int | None
     epoch: int = 0
     window_bytes: int | None = None
+    arrangement: Arrangement = "mixed"
 
     keeps_columns: ClassVar[bool] = True
 
@@ -65,11 +68,12 @@ class Shuffle(Node):
         return self, wanted
 
     def execute(self, inputs: Sequence[Input]) -> Iterator[pa.RecordBatch]:
-        return inputs[0].shuffled(self.seed + self.epoch, self.window, self.window_bytes)
+        return inputs[0].shuffled(self.seed + self.epoch, self.window, self.window_bytes, self.arrangement)
 
     def identity(self) -> dict[str, object]:
         """Returns the seed and the window; an epoch is not another plan."""
-        return {"seed": self.seed, "window": self.window}
+        arranged = {} if self.arrangement == "mixed" else {"arrangement": self.arrangement}
+        return {"seed": self.seed, "window": self.window, **arranged}
 
     def describe(self) -> str:
         scope = "global" if self.window is None else f"window={self.window}"

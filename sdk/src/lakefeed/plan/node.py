@@ -15,6 +15,7 @@ from lakefeed.errors import LakefeedError
 from lakefeed.storage.cache.blob_cache import CacheStatistics
 
 if TYPE_CHECKING:
+    from lakefeed.plan.order import Arrangement
     from lakefeed.plan.source import Source
 
 Failure: TypeAlias = tuple[int, LakefeedError]
@@ -33,7 +34,9 @@ class Input(Protocol):
     def reusable(self) -> Input:
         """Returns the same rows for reading more than once: on local disk where making them takes more than reading."""
 
-    def shuffled(self, seed: int, window: int | None, window_bytes: int | None) -> Iterator[pa.RecordBatch]:
+    def shuffled(
+        self, seed: int, window: int | None, window_bytes: int | None, arrangement: Arrangement = "mixed"
+    ) -> Iterator[pa.RecordBatch]:
         """Returns the rows shuffled: globally, or in windows of so many rows that end early at so many bytes."""
 
 

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 
@@ -40,6 +40,10 @@ MIN_WINDOW_ROWS = 2
 """A window of fewer rows does not shuffle."""
 
 _PARTITIONS, _BLOCKS, _ROWS = 1, 2, 3
+_WHOLE_PARTITIONS, _ROWS_IN_PARTITION = 6, 7  # 4 and 5: streams
+
+Arrangement: TypeAlias = Literal["mixed", "permuted", "in order"]
+"""The partitions of a shuffled epoch: mixed with one another, permuted as wholes, or in their own order."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,13 @@ class Order(Protocol):
         """Yields the pools of those spans, each once, in order, to be decoded ahead. No partition is in two pools."""
 
 
-def order(lengths: Sequence[int], sizes: Sequence[int], seed: int | None, window: int | None) -> Order:
+def order(
+    lengths: Sequence[int],
+    sizes: Sequence[int],
+    seed: int | None,
+    window: int | None,
+    arrangement: Arrangement = "mixed",
+) -> Order:
     """Returns the order of an epoch over partitions.
 
     Args:
@@ -108,8 +118,11 @@ def order(lengths: Sequence[int], sizes: Sequence[int], seed: int | None, window
         sizes: bytes of each partition, decoded.
         seed: of the shuffle; None: the partitions in their own order.
         window: rows that are mixed; 1: the partitions in their own order, None: all rows.
+        arrangement: of the partitions; unless it is "mixed", windows end with their partition.
     """
     rows, held = np.asarray(lengths, dtype=np.int64), np.asarray(sizes, dtype=np.int64)
+    if seed is not None and window is not None and arrangement != "mixed":
+        return WholePartitions(rows, seed, window, arrangement == "permuted")
     if seed is None or window == 1:
         return InOrder(rows)
     total = int(rows.sum())
@@ -257,6 +270,52 @@ class Shuffled:
         sizes = np.minimum(np.repeat(lengths, counts) - begins, size)
         mixed = permutation(len(partitions), self.seed, _BLOCKS, index)
         return partitions[mixed], begins[mixed], sizes[mixed]
+
+
+@dataclass(frozen=True, eq=False)
+class WholePartitions:
+    """One partition after the other, permuted or not; the rows of each window within a partition are permuted.
+
+    A resume costs one partition.
+    """
+
+    lengths: Indices
+    seed: int
+    window: int
+    permuted: bool
+
+    @cached_property
+    def partitions(self) -> Indices:
+        """The partitions that hold rows, in the order of the epoch."""
+        filled = np.flatnonzero(self.lengths)
+        return filled[permutation(len(filled), self.seed, _WHOLE_PARTITIONS)] if self.permuted else filled
+
+    @cached_property
+    def ends(self) -> Indices:
+        return np.cumsum(self.lengths[self.partitions], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return int(self.ends[-1]) if len(self.ends) else 0
+
+    def upcoming(self, start: int = 0) -> Iterator[Pool]:
+        for index in range(int(np.searchsorted(self.ends, start, side="right")), len(self.ends)):
+            partition, stop = int(self.partitions[index]), int(self.ends[index])
+            yield Pool(stop - int(self.lengths[partition]), stop, (partition,))
+
+    def spans(self, start: int = 0) -> Iterator[Span]:
+        for pool in self.upcoming(start):
+            if self.window < MIN_WINDOW_ROWS:
+                yield Span(pool.start, pool.stop, pool)
+                continue
+            first = max(start - pool.start, 0) // self.window * self.window
+            for low in range(pool.start + first, pool.stop, self.window):
+                yield self._window(pool, low, min(low + self.window, pool.stop))
+
+    def _window(self, pool: Pool, low: int, high: int) -> Span:
+        (partition,) = pool.partitions
+        begin, number = low - pool.start, int(np.searchsorted(self.ends, pool.start, side="right"))
+        rows = permutation(high - low, self.seed, _ROWS_IN_PARTITION, number, begin // self.window) + begin
+        return Span(low, high, pool, np.full(high - low, partition, np.int64), rows)
 
 
 def _narrow(most: int) -> type[np.uint16 | np.int64]:

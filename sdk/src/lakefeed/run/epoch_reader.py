@@ -16,7 +16,7 @@ from lakefeed._rng import Indices
 from lakefeed._units import MIB
 from lakefeed.config import ReadSettings
 from lakefeed.formats.open_files import keep_files_open
-from lakefeed.plan.order import InOrder, Order, Pool, Span
+from lakefeed.plan.order import InOrder, Order, Pool, Span, WholePartitions
 from lakefeed.run.gather import Gatherable, gather, measure, measured_groups
 from lakefeed.run.gather import Range as Range
 from lakefeed.run.partitions import Partitions
@@ -67,7 +67,7 @@ class EpochReader:
     @property
     def lends(self) -> bool:
         """True if the batches may share memory with the source (a caller's table, a read-only map)."""
-        return self.partitions.shared and isinstance(self.order, InOrder)
+        return self.partitions.shared and isinstance(self.order, InOrder | WholePartitions)
 
     @property
     def runs_user_code(self) -> bool:

@@ -19,7 +19,7 @@ from lakefeed.optimize import is_absorbed, optimize
 from lakefeed.plan import Fragment, Node, Step, fingerprint
 from lakefeed.plan.exact_fingerprint import functions_fingerprint
 from lakefeed.plan.fingerprint import digest
-from lakefeed.plan.order import Shuffled, order
+from lakefeed.plan.order import Arrangement, Shuffled, order
 from lakefeed.plan.walk import nodes
 from lakefeed.run import block_decoding, external_shuffle, shared_spill, stream_reader
 from lakefeed.run.epoch_reader import EpochReader
@@ -96,7 +96,12 @@ class LocalRunner:
         return partitions
 
     def feed(
-        self, plan: Node, seed: int | None, window: int | None, window_bytes: int | None = None
+        self,
+        plan: Node,
+        seed: int | None,
+        window: int | None,
+        window_bytes: int | None = None,
+        arrangement: Arrangement = "mixed",
     ) -> EpochReader | stream_reader.StreamReader:
         """Returns the rows of an optimized plan in a shuffled order, or without a seed in their own order.
 
@@ -107,15 +112,17 @@ class LocalRunner:
         partitions = self.addressable(plan)
         if partitions is None:
             return stream_reader.StreamReader(plan, self, seed, window or 1, window_bytes)
-        return self.ordered(partitions, seed, partitions.bounded_window(window, window_bytes))
+        return self.ordered(partitions, seed, partitions.bounded_window(window, window_bytes), arrangement)
 
-    def ordered(self, partitions: Partitions, seed: int | None, window: int | None) -> EpochReader:
+    def ordered(
+        self, partitions: Partitions, seed: int | None, window: int | None, arrangement: Arrangement = "mixed"
+    ) -> EpochReader:
         """The partitions in a shuffled (or, without a seed, their own) order.
 
         A global shuffle of more than fits into memory is written to disk in its order first, instead of being picked
         from there row by row, unless the rows are large.
         """
-        chosen = order(partitions.lengths, partitions.sizes, seed, window)
+        chosen = order(partitions.lengths, partitions.sizes, seed, window, arrangement)
         budget = self.settings.sql.memory_bytes
         large = partitions.mapped + ORDER_BYTES * len(chosen) > budget
         numbering = None
@@ -245,8 +252,10 @@ class _Running:
         rows = self.runner.spilled(self.plan)
         return _Running(self.runner, Scan(MemorySource(rows.table)), rows)
 
-    def shuffled(self, seed: int, window: int | None, window_bytes: int | None) -> Iterator[pa.RecordBatch]:
-        return (batch for _, batch in self.runner.feed(self.plan, seed, window, window_bytes).batches())
+    def shuffled(
+        self, seed: int, window: int | None, window_bytes: int | None, arrangement: Arrangement = "mixed"
+    ) -> Iterator[pa.RecordBatch]:
+        return (batch for _, batch in self.runner.feed(self.plan, seed, window, window_bytes, arrangement).batches())
 
 
 def _selecting(scan: Scan, steps: Sequence[Step]) -> tuple[Scan, Sequence[Step]]:

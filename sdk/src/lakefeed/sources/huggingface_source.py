@@ -216,7 +216,7 @@ def to_dataset(rows: Any, schema: pa.Schema) -> Dataset:
         MissingDependencyError: `datasets` is not installed.
         UnsupportedError: `datasets` lacks the type of a column.
     """
-    datasets = _import_datasets("to_huggingface")
+    datasets = import_datasets("to_huggingface")
     features, plain = _encode_table(with_field_metadata(rows.collect(), schema))
     return datasets.Dataset(datasets.table.InMemoryTable(plain), info=datasets.DatasetInfo(features=features))
 
@@ -226,11 +226,16 @@ def to_iterable_dataset(rows: Any, schema: pa.Schema) -> IterableDataset:
 
     Its shards are row ranges, if the number of rows is known.
     """
-    datasets = _import_datasets("to_huggingface")
-    typed = with_field_metadata(rows.schema.empty_table(), schema)
-    features, _ = _encode_table(typed)
-    arguments = {"shards": _split_into_shards(rows), "schema": typed.schema}
+    datasets = import_datasets("to_huggingface")
+    features, typed = features_of(rows, schema)
+    arguments = {"shards": _split_into_shards(rows), "schema": typed}
     return datasets.IterableDataset.from_generator(_generate_rows, features=features, gen_kwargs=arguments)
+
+
+def features_of(rows: Any, schema: pa.Schema) -> tuple[Features, pa.Schema]:
+    """Returns the features of rows whose files were loaded, and their schema with the media types of ``schema``."""
+    typed = with_field_metadata(rows.schema.empty_table(), schema)
+    return _encode_table(typed)[0], typed.schema
 
 
 def _split_into_shards(rows: Any) -> list[Any]:
@@ -244,12 +249,22 @@ def _split_into_shards(rows: Any) -> list[Any]:
 
 def _generate_rows(shards: Sequence[Any], schema: pa.Schema) -> Iterator[dict[str, Any]]:
     for shard in shards:
-        for batch in shard.batches(STREAM_ROWS, format="arrow"):
-            _, plain = _encode_table(with_field_metadata(pa.Table.from_batches([batch]), schema))
-            yield from plain.to_pylist()
+        yield from examples(shard, schema)
 
 
-def _import_datasets(method: str) -> Any:
+def examples(rows: Any, schema: pa.Schema) -> Iterator[dict[str, Any]]:
+    """Yields the rows of a dataset as `datasets` encodes them; ``schema`` is that of `features_of`."""
+    for batch in rows.batches(STREAM_ROWS, format="arrow"):
+        _, plain = _encode_table(with_field_metadata(pa.Table.from_batches([batch]), schema))
+        yield from plain.to_pylist()
+
+
+def import_datasets(method: str) -> Any:
+    """Returns the module `datasets`.
+
+    Raises:
+        MissingDependencyError: it is not installed. The message names ``method``.
+    """
     try:
         import datasets
     except ImportError as error:
