@@ -306,7 +306,7 @@ CALLS: dict[str, Call] = {
                          {"columns": {"x": col("a")}},
                          {"columns": Kind(lambda value: False, ("ss", 7, {"ss": col("ss")}, {7: "a"})),
                           "where": optional(EXPRESSION)}),
-    "Table.txn": keyed_call("txn", {}, compare=FLAG, column_types=NEW_TYPES),
+    "Table.txn": keyed_call("txn", {}, compare=FLAG, column_types=NEW_TYPES, base=optional(COUNT)),
     "Table.snapshot": keyed_call("snapshot", {}, asof=ASOF),
     "Table.scan": Call(lambda columns="a", where=None, asof=None: keyed().scan(columns, where=where, asof=asof), {},
                        {"columns": PROJECTION, "where": optional(EXPRESSION), "asof": ASOF}),

@@ -17,6 +17,7 @@ from lakefeed.catalog.file_io import open_io
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.reachable import Marker, Reachable
 from lakefeed.catalog.same_lake import is_same_lake
+from lakefeed.catalog.staged_files import remove_expired_marks
 from lakefeed.catalog.table_references import is_below, lexical_path
 from lakefeed.catalog.warehouse import warehouse_of
 from lakefeed.catalog.warehouse_owner import require_owner
@@ -209,6 +210,7 @@ def _collect_and_remove(
     )
     store.index.refresh()
     remove_expired(store.objects, LEASES, sign.modified)
+    remove_expired_marks(lake)
     went = {held.info.key for held in removed.objects} & {held.info.key for held in sparse}
     report = replace(removed.report(False, marker), sparse_packs=len(went), moved_bytes=moved_bytes)
     logger.info("collected %d bytes of garbage: %s", report.bytes, report)

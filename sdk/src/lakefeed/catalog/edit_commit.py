@@ -159,7 +159,8 @@ class Draft:
             self.remove(drop.file)
             return
         self._rows_removed += len(drop.fresh)
-        if len(drop.removed) < REWRITTEN_SHARE * drop.file.rows:
+        # A file that gets columns in this action stays, as its column file is of its rows.
+        if len(drop.removed) < REWRITTEN_SHARE * drop.file.rows or drop.file.path in self._column_files:
             self._deleted[drop.file.path] = drop.fresh
             return
         key = (self._columns, drop.file.path, drop.file.columns, hashlib.sha256(drop.removed.tobytes()).digest())
@@ -186,8 +187,18 @@ class Draft:
             written = write_column_file(self.lake, self.table, file.path, names, groups)
             self.columns.builder.track_files([written])
             self._written[known] = (written,)
+        self.use_columns(file, names, self._written[known][0])
+
+    def use_columns(self, file: DataFileRef, names: Sequence[str], written: DataFile) -> None:
+        """Adds a column file that was written before. It has the ids of the columns as they are now.
+
+        Args:
+            file: the data file.
+            names: the columns.
+            written: the column file.
+        """
         ids = frozenset(each.field_id for each in self.table.schema().fields if each.name in names)
-        self._column_files[file.path] = NewColumnFile(self._written[known][0], ids)
+        self._column_files[file.path] = NewColumnFile(written, ids)
 
     def column_changes(self) -> ColumnChanges:
         """Returns the changes of the column files.

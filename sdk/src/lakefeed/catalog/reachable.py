@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyiceberg.exceptions import NoSuchTableError
+from pyiceberg.io import FileIO
 from pyiceberg.manifest import FileFormat
 from pyiceberg.table import Table
 from pyiceberg.typedef import Identifier
@@ -22,6 +23,7 @@ from lakefeed._arrow import compute as pc
 from lakefeed.catalog.damaged_tables import damage_errors, load_table
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.properties import FENCE_PREFIX
+from lakefeed.catalog.staged_files import staged_files
 from lakefeed.catalog.table_references import References, all_tables, folders_of, is_gc_enabled, possible_folders
 from lakefeed.errors import DamagedDatasetError, FileError, UnsupportedError
 from lakefeed.storage.disk.sqlite_file import Database
@@ -101,6 +103,8 @@ class Marker:
                     ) from error
         for table in self.detached:
             state.add(table)
+        for io, path in staged_files(self.lake):
+            state.add_staged(io, path)
         return state.reachable()
 
     def _is_there(self, table: Table) -> bool:
@@ -160,6 +164,14 @@ class _MarkState:
         if damage:
             raise damage[0]
 
+    def add_staged(self, io: FileIO, path: str) -> None:
+        """Adds a file that was written for a commit to come."""
+        self.references.files.add(path)
+        try:
+            self._add_digests(io, path)
+        except FileNotFoundError:  # its commit has ended meanwhile, without it
+            return
+
     def add_damaged(self, identifier: Identifier, error: DamagedDatasetError, table: Table | None = None) -> None:
         """Protects all files that may belong to a damaged table."""
         logger.warning("%s", error)
@@ -176,13 +188,16 @@ class _MarkState:
         if file_format != FileFormat.PARQUET.name:
             raise UnsupportedError(f"cannot read the references of {path}: unsupported format {file_format}")
 
+        with damage_errors(".".join(table.name()), path):
+            self._add_digests(table.io, path)
+
+    def _add_digests(self, io: FileIO, path: str) -> None:
         def read() -> bytes:
             self.marker.files_read += 1
-            with table.io.new_input(path).open() as stream:
+            with io.new_input(path).open() as stream:
                 return digests_in(pq.ParquetFile(stream)).tobytes()  # type: ignore[arg-type]  # a pyarrow stream
 
-        with damage_errors(".".join(table.name()), path):
-            self.parts.append(np.frombuffer(self.marker.reference_cache.read_through(path, read), "S32"))
+        self.parts.append(np.frombuffer(self.marker.reference_cache.read_through(path, read), "S32"))
 
 
 def digests_in(file: pq.ParquetFile) -> Digests:

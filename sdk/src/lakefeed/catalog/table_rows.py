@@ -62,13 +62,17 @@ def write_sorted_rows(
     lake: Lake, table: Table, declared: pa.Schema, builder: SnapshotBuilder, batches: Iterable[pa.RecordBatch]
 ) -> tuple[DataFile, ...]:
     """Writes rows, which are in the sort order of the table, as `write_rows`. The files say that they are sorted."""
-    target = _target(table, declared, uuid.uuid4().hex, _small_groups(lake.settings.write))
-    order = table.metadata.sort_order_by_id(table.metadata.default_sort_order_id)
-    if order is not None and not order.is_unsorted:
-        target = replace(target, sort_order=order)
+    target = sorted_target(lake, table, declared, uuid.uuid4().hex)
     files = write_files(target, _storage_batches(batches, declared, target.schema))
     builder.track_files(files)
     return tuple(files)
+
+
+def sorted_target(lake: Lake, table: Table, declared: pa.Schema, prefix: str) -> WriteTarget:
+    """Returns the location and the layout of data files whose rows are in the sort order of the table."""
+    target = _target(table, declared, prefix, _small_groups(lake.settings.write))
+    order = table.metadata.sort_order_by_id(table.metadata.default_sort_order_id)
+    return target if order is None or order.is_unsorted else replace(target, sort_order=order)
 
 
 def _small_groups(sizes: WriteSettings) -> WriteSettings:

@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from lakefeed.keyed.scan_loader import ScanLoader, ShuffleConfig
     from lakefeed.keyed.table_snapshot import Snapshot
     from lakefeed.keyed.transaction import Transaction
+    from lakefeed.keyed.transaction_operations import Operation
 
 __all__ = [
     "Client",
     "Enrichment",
     "Iceberg",
     "KeyRange",
+    "Operation",
     "Project",
     "Scan",
     "ScanLoader",
@@ -40,6 +42,7 @@ if not TYPE_CHECKING:  # else a type checker would take any name
             "keyed_scan": ("Scan",),
             "keyed_table": ("Table",),
             "scan_loader": ("ScanLoader", "ShuffleConfig"),
+            "transaction_operations": ("Operation",),
             "table_snapshot": ("Snapshot",),
             "transaction": ("Transaction",),
         },

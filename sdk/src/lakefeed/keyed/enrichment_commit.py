@@ -103,7 +103,7 @@ class FileColumns:
     @cached_property
     def names(self) -> tuple[str, ...]:
         """The columns of the column file."""
-        return columns_to_write(self.draft, self.file, self.derived)
+        return columns_to_write(self.draft.table, self.file, self.derived)
 
     @cached_property
     def _stored(self) -> tuple[str, ...]:

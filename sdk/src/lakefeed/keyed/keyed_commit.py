@@ -6,7 +6,7 @@ Rows are matched with the newest version at each attempt, so writers that race o
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, cast
 
@@ -15,15 +15,18 @@ import pyarrow as pa
 from pyiceberg.table import Table
 
 from lakefeed.catalog.column_decisions import ColumnDecision
-from lakefeed.catalog.column_union import is_open_struct, leaf_paths, unite_columns, united_field
+from lakefeed.catalog.column_union import is_open_struct, leaf_paths, united_field
 from lakefeed.catalog.edit_commit import Draft
 from lakefeed.catalog.file_refs import DataFileRef
 from lakefeed.catalog.table_key import key_columns
 from lakefeed.catalog.table_rows import RowWriter, write_rows
 from lakefeed.config import Settings
 from lakefeed.errors import CommitConflictError, quoted_list
+from lakefeed.keyed.column_operations import StagedColumns
 from lakefeed.keyed.key_lookup import KeyLookup, WantedKeys, key_hint
 from lakefeed.keyed.key_matching import ABSENT, Positions, key_arrays, key_codes, one_batch
+from lakefeed.keyed.staged_upsert import StagedUpsert
+from lakefeed.keyed.transaction_operations import Operation
 from lakefeed.ops import Scan
 from lakefeed.plan import Pushdown
 from lakefeed.plan.take_rows import take_rows, take_values
@@ -79,6 +82,9 @@ class KeyedCommit:
         dropped: the paths of the columns to drop.
         compare: leaves a row alone that equals the stored one.
         compact: merges all files that are there.
+        staged: the operations of writes that are in staged files already, by their index.
+        staged_deletes: the same for deletes.
+        columns: values of columns in staged column files.
     """
 
     settings: Settings
@@ -89,8 +95,31 @@ class KeyedCommit:
     dropped: list[str] = field(default_factory=list)
     compare: bool = False
     compact: bool = False
-    _groups: list[pa.Table] | None = None
+    staged: dict[int, Operation] = field(default_factory=dict)
+    staged_deletes: dict[int, Operation] = field(default_factory=dict)
+    columns: StagedColumns = field(default_factory=StagedColumns)
+    _groups: list[tuple[pa.Table, int | None]] | None = None
     _upserts: dict[tuple[int, str], Upsert] = field(default_factory=dict)
+
+    def copied(self) -> KeyedCommit:
+        """Returns the same changes, to which more can be added."""
+        return replace(
+            self,
+            writes=list(self.writes),
+            deletes=list(self.deletes),
+            dropped=list(self.dropped),
+            staged=dict(self.staged),
+            staged_deletes=dict(self.staged_deletes),
+            columns=StagedColumns(list(self.columns.operations)),
+            _groups=None,
+            _upserts={},
+        )
+
+    @property
+    def operation_ids(self) -> list[str]:
+        """The ids of the operations whose files are staged."""
+        staged = (*self.staged.values(), *self.staged_deletes.values(), *self.columns.operations)
+        return [each.id for each in staged]
 
     def decide(self, table: Table) -> ColumnDecision:
         """Returns the columns of the new version."""
@@ -102,7 +131,7 @@ class KeyedCommit:
         incoming = None
         for write in self.writes:
             incoming = write.schema if incoming is None else united_schema(incoming, write.schema)
-        return unite_columns(table, incoming, self.dropped)
+        return self.columns.decide(table, incoming, self.dropped)
 
     def revise(self, draft: Draft) -> None:
         """Makes the changes to the newest version."""
@@ -111,11 +140,14 @@ class KeyedCommit:
         if source is not None:
             for keys in self.deletes:
                 self._delete(source, gathered, one_batch(keys))
-        for index, group in enumerate(self.groups):
+        for index, (group, write) in enumerate(self.groups):
             gathered.part = self._part(index, group, draft)
-            self._upsert(index, group, draft.schema, source).apply(cast("Draft", gathered), source)
+            self._upsert(index, group, write, draft.schema, source).apply(cast("Draft", gathered), source)
         gathered.pass_on()
-        merge_files(draft, source, self.compact)
+        if self.columns.operations:
+            self.columns.revise(draft, self.name, self.keys)  # a merge would leave these values behind
+        else:
+            merge_files(draft, source, self.compact)
 
     def _part(self, index: int, group: pa.Table, draft: Draft) -> Hashable:
         """Returns what tells the rows of a group from others. Parts of structs depend on the version that is read."""
@@ -123,13 +155,18 @@ class KeyedCommit:
         return index, current if partial_structs(group.schema, draft.schema) else None
 
     @property
-    def groups(self) -> list[pa.Table]:
-        """The rows to write: tables of different keys, each with the columns that its rows were given."""
+    def groups(self) -> list[tuple[pa.Table, int | None]]:
+        """The rows to write: tables of different keys, each with the columns that its rows were given.
+
+        Each table comes with the index of the write if it is all of its rows.
+        """
         if self._groups is None:
             self._groups = grouped(self.writes, self.keys)
         return self._groups
 
-    def _upsert(self, index: int, group: pa.Table, target: pa.Schema, source: IcebergSource | None) -> Upsert:
+    def _upsert(
+        self, index: int, group: pa.Table, write: int | None, target: pa.Schema, source: IcebergSource | None
+    ) -> Upsert:
         if source is not None and partial_structs(group.schema, target):
             rows = completed(source, one_batch(group), target, self.keys)
             return Upsert.of(
@@ -137,7 +174,11 @@ class KeyedCommit:
             )
         known = index, str(target)
         if known not in self._upserts:
-            self._upserts[known] = Upsert.of(self.settings, Scan(MemorySource(group)), self.keys, target, self.compare)
+            operation = None if write is None else self.staged.get(write)
+            plan = Scan(MemorySource(group))
+            self._upserts[known] = StagedUpsert.of_operation(
+                self.settings, plan, self.keys, target, self.compare, operation
+            )
         return self._upserts[known]
 
     def _delete(self, source: IcebergSource, draft: GatheredDrops, keys: pa.RecordBatch) -> None:
@@ -167,24 +208,30 @@ def united_schema(known: pa.Schema, incoming: pa.Schema) -> pa.Schema:
 # ------------------------------------------------------------------------------------------ several writes
 
 
-def grouped(writes: list[pa.Table], keys: tuple[str, ...]) -> list[pa.Table]:
-    """Returns the rows of the writes, the columns of one key joined: one table for each set of writes of a key."""
-    filled = [write for write in writes if write.num_rows]
+def grouped(writes: list[pa.Table], keys: tuple[str, ...]) -> list[tuple[pa.Table, int | None]]:
+    """Returns the rows of the writes, the columns of one key joined: one table for each set of writes of a key.
+
+    Each table comes with the index of a write if it is all of its rows.
+    """
+    numbers = [number for number, write in enumerate(writes) if write.num_rows]
+    filled = [writes[number] for number in numbers]
     if len(filled) < 2:
-        return filled
+        return list(zip(filled, numbers, strict=True))
     batches = [one_batch(write) for write in filled]
     codes = key_codes(*(key_arrays(batch, keys) for batch in batches))
     members = np.zeros(max(int(each.max()) for each in codes) + 1, object)
     for bit, each in enumerate(codes):
         members[each] += 1 << bit
-    tables = []
+    tables: list[tuple[pa.Table, int | None]] = []
     for chosen in sorted(set(members.tolist()) - {0}):
         parts = [
             _rows_of(batch, each, members[each] == chosen)
             for bit, (batch, each) in enumerate(zip(batches, codes, strict=True))
             if chosen >> bit & 1
         ]
-        tables.append(pa.Table.from_batches([_joined_columns(parts)]))
+        whole = len(parts) == 1 and parts[0].num_rows == filled[chosen.bit_length() - 1].num_rows
+        rows = pa.Table.from_batches([_joined_columns(parts)])
+        tables.append((rows, numbers[chosen.bit_length() - 1] if whole else None))
     return tables
 
 

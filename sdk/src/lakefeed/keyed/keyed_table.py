@@ -279,11 +279,14 @@ class Table:
         column_types: ColumnTypes | Literal["auto"] | None = "auto",
         copy_files: Literal["auto"] | bool = "auto",
         stats: bool = True,
+        base: int | None = None,
         **options: Unpack[WriteOptions],
     ) -> Transaction:
         """Begins a transaction, whose writes become visible together.
 
         Args:
+            base: the version at which it begins, for operations that were taken before: it includes operations of this
+                version and later ones. None for the newest.
             compare: as in `write`.
             column_types: as in `write`.
             copy_files: as in `write`.
@@ -291,7 +294,7 @@ class Table:
             options: as in `write`.
         """
         writing = Writing.of(options, copy_files, stats)
-        return transaction.Transaction(self, compare=compare, column_types=column_types, writing=writing)
+        return transaction.Transaction(self, compare=compare, column_types=column_types, writing=writing, base=base)
 
     def snapshot(self, asof: Any = None) -> Snapshot:
         """Returns a version, which stays fixed.

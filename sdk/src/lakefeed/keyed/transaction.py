@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -15,17 +17,13 @@ from lakefeed.catalog.column_union import leaf_paths, unite_columns
 from lakefeed.catalog.edit_commit import edit
 from lakefeed.catalog.schema import declared_schema
 from lakefeed.catalog.snapshot_builder import BeforeCommit
+from lakefeed.catalog.staged_files import unmark_staged
+from lakefeed.catalog.versions import newest_or_empty
 from lakefeed.errors import ColumnNotFoundError, InvalidArgumentError, SchemaError, TypeMismatchError
-from lakefeed.keyed.key_matching import (
-    ABSENT,
-    key_arrays,
-    match_keys,
-    one_batch,
-    repeated_positions,
-    show_keys,
-    sorted_by_key,
-)
+from lakefeed.keyed import write_conflicts
+from lakefeed.keyed.key_matching import key_arrays, one_batch, repeated_positions, show_keys, sorted_by_key
 from lakefeed.keyed.keyed_commit import KeyedCommit, iterate
+from lakefeed.keyed.pinned_table import require_key
 from lakefeed.keyed.row_input import (
     check_key_names,
     check_keys_present,
@@ -35,6 +33,8 @@ from lakefeed.keyed.row_input import (
     push_down_nulls,
     repeated_keys,
 )
+from lakefeed.keyed.staging import stage_changes
+from lakefeed.keyed.transaction_operations import Operation, check_path, load_dumps, write_dump
 from lakefeed.media import check_column_types
 from lakefeed.ops import Project, Scan, Sort
 from lakefeed.plan import Node
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from lakefeed.keyed.keyed_table import Table
     from lakefeed.keyed.table_snapshot import Snapshot
 
-Status = Literal["open", "committed", "aborted"]
+Status = Literal["open", "committed", "aborted", "taken"]
 
 SORTED_IN_MEMORY = 4
 """Rows of up to this part of the memory budget are sorted in memory."""
@@ -78,12 +78,15 @@ class Transaction:
         compare: bool = False,
         column_types: ColumnTypes | Literal["auto"] | None = "auto",
         writing: Writing | None = None,
+        base: int | None = None,
     ) -> None:
         self._table, self._column_types = table, column_types
         if column_types is not None and not (isinstance(column_types, str) and column_types == "auto"):
             check_column_types(column_types)
         self._writing = writing or Writing()
-        self._changes = KeyedCommit(table.lake.settings, table.identifier, tuple(table.key_schema.names))
+        stored = table.lake.table(table.identifier)
+        self._base = newest_or_empty(stored).version if base is None else write_conflicts.check_base(stored, base)
+        self._changes = KeyedCommit(table.lake.settings, table.identifier, require_key(stored, table.identifier))
         self._changes.compare = check_flag(compare, "compare")
         self._status: Status = "open"
         self._files = ExitStack()
@@ -91,13 +94,14 @@ class Transaction:
 
     @property
     def status(self) -> Status:
-        """The state: "open", "committed" or "aborted"."""
+        """The state: "open", "committed", "aborted" or "taken"."""
         return self._status
 
     def is_empty(self) -> bool:
         """Returns whether there is nothing to commit."""
         changes = self._changes
-        return not (changes.writes or changes.deletes or changes.dropped or changes.compact)
+        rows = changes.writes or changes.deletes or changes.columns.operations
+        return not (rows or changes.dropped or changes.compact)
 
     def write(self, rows: Any, push_down_nulls: bool = False) -> None:
         """Writes rows: an existing key gets the values of the columns that the rows have, a new key is a new row.
@@ -118,7 +122,7 @@ class Transaction:
         check_key_names(plan.schema, self._changes.keys, "write")
         written = self._staged(plan, push_down_nulls)
         unite_columns(self._table.lake.table(self._table.identifier), written.schema)
-        self._check_new(written)
+        write_conflicts.check_write(self._changes, written)
         if written.num_rows or set(leaf_paths(written.schema)) - set(leaf_paths(target)):
             self._changes.writes.append(written)
 
@@ -163,8 +167,7 @@ class Transaction:
             fitted = pa.Table.from_batches([batch]).cast(schema)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise TypeMismatchError(f"delete_keys: the keys do not fit {schema}: {error}") from None
-        for write in self._changes.writes:
-            self._check_apart(one_batch(fitted), one_batch(write.select(list(names))), "are written and deleted")
+        write_conflicts.check_deletes(self._changes, fitted)
         if fitted.num_rows:
             self._changes.deletes.append(fitted)
 
@@ -183,19 +186,86 @@ class Transaction:
         if not paths or isinstance(column_paths, str):
             raise InvalidArgumentError(f"column_paths must be a list of column names, got {column_paths!r:.80}")
         unite_columns(self._table.lake.table(self._table.identifier), None, [*self._changes.dropped, *paths])
-        written = {path for write in self._changes.writes for path in leaf_paths(write.schema)}
-        both = [path for path in paths if any(f"{each}.".startswith(f"{path}.") for each in written)]
-        if both:
-            raise SchemaError(f"drop_columns: this transaction writes {both}; drop them in another one")
+        write_conflicts.check_drops(self._changes, paths)
         self._changes.dropped += [path for path in paths if path not in self._changes.dropped]
 
     def compact(self) -> None:
         """Writes the rows that are there before the transaction again, as `Table.compact` does."""
         self._require_open()
+        write_conflicts.check_compact(self._changes)
         self._changes.compact = True
 
-    def commit(self) -> Snapshot | None:
+    # ------------------------------------------------------------------ operations
+
+    def take(self) -> list[Operation]:
+        """Returns the changes as operations, for `include` in another process. The transaction is then unusable.
+
+        The rows are in files that no version names yet. Garbage collections keep them, and files that they refer to,
+        for seven days.
+        """
+        self._require_open()
+        operations = self._operations()
+        self._end("taken")
+        return operations
+
+    def include(self, ops: Sequence[Operation]) -> None:
+        """Adds operations that `take` has returned, here or in another process: all of them, or none.
+
+        Args:
+            ops: the operations.
+
+        Raises:
+            InvalidArgumentError: an operation is of another table.
+            CommitConflictError: an operation began at an older version than this transaction; see `Table.txn`.
+            MissingFileError: a file is gone.
+            DuplicateKeyError: a column is written twice for one key or one file, or a key is written and deleted.
+            SchemaError: a column is written and dropped.
+            TypeMismatchError: types do not fit together.
+        """
+        self._require_open()
+        self._changes = write_conflicts.included(self._table.lake, self._base, self._changes, ops)
+
+    def dump(self, txn_dump: str | Path) -> None:
+        """Writes the changes to a file as operations, one a line of JSON. The transaction stays open.
+
+        Args:
+            txn_dump: the path of the file; one that exists is replaced.
+
+        Raises:
+            StorageError: the file cannot be written.
+        """
+        self._require_open()
+        check_path(txn_dump, "txn_dump")
+        write_dump(txn_dump, self._operations())
+
+    @staticmethod
+    def load_dumps(*txn_dump: str | Path) -> list[Operation]:
+        """Returns the operations of dumps, each once.
+
+        Args:
+            txn_dump: the paths of the files.
+
+        Raises:
+            MissingFileError: a file does not exist.
+            FormatError: a file is not a dump.
+        """
+        return load_dumps(txn_dump)
+
+    def _operations(self) -> list[Operation]:
+        return stage_changes(self._table.lake, self._base, self._changes)
+
+    # ------------------------------------------------------------------ the end
+
+    def commit(
+        self, *, txn_dump: str | Path | None = None, compact: bool = False, idempotency_key: str | None = None
+    ) -> Snapshot | None:
         """Makes the changes visible as one version.
+
+        Args:
+            txn_dump: first write the changes to this file, as `dump` does. If the commit fails, `load_dumps` has them.
+            compact: also merge all files, as `compact` does.
+            idempotency_key: if the table has a version with this key, that version is returned, for example that of a
+                commit whose answer was lost.
 
         Returns:
             The new version; None if there is nothing to commit.
@@ -204,6 +274,14 @@ class Transaction:
             CommitConflictError: other writers kept winning, or have changed the key. Nothing was written.
         """
         self._require_open()
+        if idempotency_key is not None:
+            self._writing = replace(
+                self._writing, idempotency_key=Writing.of({"idempotency_key": idempotency_key}).idempotency_key
+            )
+        if check_flag(compact, "compact"):
+            self.compact()
+        if txn_dump is not None:
+            self.dump(txn_dump)
         if self.is_empty() and self._writing.fence is None:
             self._end("committed")
             return None
@@ -212,6 +290,7 @@ class Transaction:
         except BaseException as error:
             self._end("aborted", error)
             raise
+        unmark_staged(self._table.lake, self._changes.operation_ids)
         self._end("committed")
         return self._table.snapshot(version.version)
 
@@ -261,6 +340,10 @@ class Transaction:
         self._files.__exit__(None if error is None else type(error), error, None)
 
     def _require_open(self) -> None:
+        if self._status == "taken":
+            raise InvalidArgumentError(
+                "the operations of this transaction were taken; include them in another one, which txn() begins"
+            )
         if self._status != "open":
             raise InvalidArgumentError(f"this transaction is {self._status}; begin another one with txn()")
 
@@ -309,27 +392,6 @@ class Transaction:
         typed, check = self._files.enter_context(context)
         self._checks.append(check)
         return typed
-
-    def _check_new(self, written: pa.Table) -> None:
-        keys = list(self._changes.keys)
-        leaves = set(leaf_paths(written.schema)) - set(keys)
-        given = one_batch(written.select(keys))
-        for earlier in self._changes.writes:
-            both = leaves & set(leaf_paths(earlier.schema))
-            if both or not leaves:
-                where = f"are written to {sorted(both) or 'the key'} in this transaction"
-                self._check_apart(given, one_batch(earlier.select(keys)), where)
-        for gone in self._changes.deletes:
-            self._check_apart(given, one_batch(gone), "are written and deleted")
-
-    def _check_apart(self, given: pa.RecordBatch, earlier: pa.RecordBatch, where: str) -> None:
-        keys = self._changes.keys
-        if not given.num_rows or not earlier.num_rows:
-            return
-        places = match_keys(key_arrays(given, keys), key_arrays(earlier, keys))
-        both = (places != ABSENT).nonzero()[0]
-        if len(both):
-            raise repeated_keys(show_keys(given, keys, both), f"keys {where}")
 
 
 def _key_rows(keys: Any, schema: pa.Schema) -> Any:

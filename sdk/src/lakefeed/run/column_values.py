@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pyiceberg.table import Table
 
 from lakefeed.catalog.compatibility import cast
-from lakefeed.catalog.edit_commit import Draft
 from lakefeed.catalog.file_refs import DataFileRef
 from lakefeed.plan.take_rows import take_rows
 from lakefeed.run.rebatch import joined
@@ -18,12 +18,12 @@ MAX_COLUMN_FILES = 4
 """A data file with so many column files gets one in their place."""
 
 
-def columns_to_write(draft: Draft, file: DataFileRef, changed: Sequence[str]) -> tuple[str, ...]:
+def columns_to_write(table: Table, file: DataFileRef, changed: Sequence[str]) -> tuple[str, ...]:
     """Returns the columns of the next column file of a data file.
 
     They are the changed ones, and all others that are in column files if the data file has many of these.
     """
-    names = {each.field_id: each.name for each in draft.table.schema().fields}
+    names = {each.field_id: each.name for each in table.schema().fields}
     others = [{names[number] for number in each.fields if number in names} for each in file.columns]
     remaining = [each for each in others if each - set(changed)]
     if len(remaining) < MAX_COLUMN_FILES:

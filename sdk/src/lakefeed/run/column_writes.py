@@ -103,11 +103,10 @@ class ColumnWrite:
         """Writes the values into column files of the newest version."""
         if not self.rows.rows.num_rows or draft.table.metadata.current_snapshot() is None:
             return
-        newest = resolve(draft.table)
-        source = IcebergSource.of(draft.lake, self.name, draft.table, newest, schema_id=self._schema_id)
-        written_since = self._written_since(draft, source)
+        source = self.newest(draft)
+        written_since = self.written_since(draft, source)
         for file in draft.files:
-            match = self._match(source, file, written_since)
+            match = self.match(source, file, written_since)
             if self._moved or len(match.places):
                 columns = FileWrite(self, draft, source, file, match)
                 draft.set_columns(file, columns.names, columns.digest, columns.groups)
@@ -118,7 +117,8 @@ class ColumnWrite:
             return pa.RecordBatch.from_pylist([], schema=self.given)
         return self.rows.given_rows(positions, tuple(self.given.names))
 
-    def _match(self, source: IcebergSource, file: DataFileRef, written_since: Positions) -> Match:
+    def match(self, source: IcebergSource, file: DataFileRef, written_since: Positions) -> Match:
+        """Returns the rows of a file that get values."""
         if file.path not in self._matches:
             self._matches[file.path] = self.rows.look_into(source, file)
         match = self._matches[file.path]
@@ -127,7 +127,12 @@ class ColumnWrite:
             np.isin(match.places, deleted, invert=True) & np.isin(match.given, written_since, invert=True)
         )
 
-    def _written_since(self, draft: Draft, source: IcebergSource) -> Positions:
+    def newest(self, draft: Draft) -> IcebergSource:
+        """Returns the source of the newest version."""
+        newest = resolve(draft.table)
+        return IcebergSource.of(draft.lake, self.name, draft.table, newest, schema_id=self._schema_id)
+
+    def written_since(self, draft: Draft, source: IcebergSource) -> Positions:
         """Returns the positions, among the given rows, of keys that were written after the version."""
         if source.version.version <= self.version:
             return np.empty(0, np.int64)
@@ -152,7 +157,7 @@ class FileWrite:
     @cached_property
     def names(self) -> tuple[str, ...]:
         """The columns of the column file."""
-        return columns_to_write(self.draft, self.file, self.write.given.names)
+        return columns_to_write(self.draft.table, self.file, self.write.given.names)
 
     @property
     def digest(self) -> bytes:

@@ -186,6 +186,11 @@ class DataFileReader:
         bounds = footer.bounds((name,)) if name is not None else None
         return [Bounds()] * footer.metadata.num_row_groups if bounds is None else bounds
 
+    def group_sizes(self, file: DataFileRef) -> list[int]:
+        """Returns the numbers of rows of the row groups of a file."""
+        metadata = self._open(file.path).footer().metadata
+        return [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
+
     def groups_of(self, file: DataFileRef, positions: Positions) -> frozenset[int]:
         """Returns the row groups of a file that have the rows at these positions."""
         starts = self._open(file.path).footer().starts

@@ -378,6 +378,10 @@ class IcebergSource(PlainSource):
         """Returns the statistics of a column in each row group of a file."""
         return self._reader.column_bounds(file, column)
 
+    def group_sizes(self, file: DataFileRef) -> list[int]:
+        """Returns the numbers of rows of the row groups of a file."""
+        return self._reader.group_sizes(file)
+
     def groups_of(self, file: DataFileRef, positions: Positions) -> frozenset[int]:
         """Returns the row groups of a file that have the rows at these positions."""
         return self._reader.groups_of(file, positions)
