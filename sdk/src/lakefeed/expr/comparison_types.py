@@ -47,7 +47,9 @@ def kind(of: pa.DataType) -> Kind:
 
 
 def decoded_type(of: pa.DataType) -> pa.DataType:
-    """Returns the type of the values behind a dictionary or run-end encoding."""
+    """Returns the type of the values behind a dictionary or run-end encoding, and of the bytes of a UUID."""
+    if isinstance(of, pa.UuidType):
+        return of.storage_type
     return decoded_type(of.value_type) if arrow.is_dictionary(of) or arrow.is_run_end_encoded(of) else of
 
 

@@ -73,6 +73,13 @@ class Text:
 
 
 @dataclass(frozen=True)
+class Blob:
+    """Bytes, written as ``x'00ff'``."""
+
+    value: bytes
+
+
+@dataclass(frozen=True)
 class Moment:
     """A date or timestamp as nanoseconds since 1970, in UTC where ``zoned``."""
 
@@ -86,7 +93,7 @@ class Null:
     """The literal ``None`` or ``null``."""
 
 
-RawLiteral: TypeAlias = Number | Text | Moment | Null
+RawLiteral: TypeAlias = Number | Text | Blob | Moment | Null
 
 
 def parse_moment(text: str) -> Moment:
@@ -117,6 +124,8 @@ def infer_literal(raw: RawLiteral) -> Literal:
             return coerce_literal(raw, pa.int64() if raw.text.removeprefix("-").isdigit() else pa.float64())
         case Text():
             return coerce_literal(raw, pa.string())
+        case Blob():
+            return coerce_literal(raw, pa.binary())
         case Moment(form="date"):
             return coerce_literal(raw, pa.date32())
         case Moment():
@@ -143,6 +152,8 @@ def coerce_literal(raw: RawLiteral, to: pa.DataType) -> Literal:
             return _decimal(raw, to)
         case Text(), "string":
             return Literal(raw.text, kernel_type(to))
+        case Blob(), "binary":
+            return Literal(raw.value, kernel_type(to))
         case Text(), "time":
             return _time(raw.text, to)
         case Moment(), "date":
@@ -159,6 +170,8 @@ def describe_literal(raw: RawLiteral) -> str:
             return f"the number {raw.text}"
         case Text():
             return f"the string {raw.text!r}"
+        case Blob():
+            return f"the bytes x'{raw.value.hex()}'"
         case Moment():
             return f"a {raw.form}"
         case Null():
@@ -175,6 +188,8 @@ def format_value(literal: Literal) -> str:
             return _format_float(value, literal.type)
         case "decimal":
             return format(value, "f")
+        case "binary":
+            return str(value.hex())
         case "date":
             return (_EPOCH + dt.timedelta(days=value)).date().isoformat()
         case "timestamp" | "zoned" | "time":

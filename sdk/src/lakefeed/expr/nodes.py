@@ -25,7 +25,7 @@ MAX_DEPTH = 64
 CompareOp: TypeAlias = OneOf["==", "!=", "<", "<=", ">", ">="]
 ArithmeticOp: TypeAlias = OneOf["+", "-", "*", "/", "%"]
 Path: TypeAlias = tuple[str | int, ...]
-Value: TypeAlias = bool | int | float | str | Decimal
+Value: TypeAlias = bool | int | float | str | bytes | Decimal
 
 FLIPPED: dict[CompareOp, CompareOp] = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 NEGATED: dict[CompareOp, CompareOp] = {"==": "!=", "!=": "==", "<": ">=", "<=": ">", ">": "<=", ">=": "<"}

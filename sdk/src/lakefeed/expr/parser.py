@@ -6,6 +6,7 @@ Operators from the weakest: ``or``; ``and``; ``not``; comparisons, ``in``, ``is`
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from functools import lru_cache
 
@@ -13,7 +14,7 @@ import pyarrow as pa
 
 from lakefeed.errors import ColumnNotFoundError
 from lakefeed.expr import literals, operands
-from lakefeed.expr.literals import IncompatibleLiteralError, Moment, Null, Number, RawLiteral, Text
+from lakefeed.expr.literals import Blob, IncompatibleLiteralError, Moment, Null, Number, RawLiteral, Text
 from lakefeed.expr.nodes import ArithmeticOp, CompareOp, Expr, IsNull, Literal, Not, Path, all_of, any_of
 from lakefeed.expr.operands import Operand, OperandError, make_operand, to_condition
 from lakefeed.expr.tokens import Token, point_at, syntax_error, tokenize
@@ -27,6 +28,7 @@ OR, AND, NOT, COMPARISON, CONCAT, SUM, PRODUCT, SIGN = range(1, 9)
 _COMPARE: dict[str, CompareOp] = {
     "==": "==", "=": "==", "!=": "!=", "<>": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">=",
 }  # fmt: skip
+_HEX = re.compile(r"(?:[0-9a-fA-F]{2})*")
 _ARITHMETIC: dict[str, ArithmeticOp] = {"+": "+", "-": "-", "*": "*", "/": "/", "%": "%"}
 _BINDING_POWER = {
     "or": OR,
@@ -45,7 +47,7 @@ def parse(text: str, schema: pa.Schema) -> Expr:
     Args:
         text: for example ``score > 0.8 and label != None``, ``image.width >= 512``, ``day between '2024-01-01'
             and '2024-01-31'``, ``1 < x <= 5``, ``v[0] * 2 > -1``, ``name like 'a%'``, ``id in (1, 2)``,
-            ``first || ' ' || last == 'Ada Lovelace'``.
+            ``first || ' ' || last == 'Ada Lovelace'``, ``digest == x'00ff'`` (bytes, in hexadecimal digits).
             Write a name with other characters than letters, digits and underscores in backticks.
         schema: the columns and their types.
 
@@ -242,6 +244,8 @@ class _Parser:
             return _parse_number(token)
         if token.kind == "name" and token.text.lower() in ("date", "timestamp") and self.token.kind == "string":
             return _parse_moment(token.text.lower(), self.take())
+        if token.kind == "name" and token.text.lower() == "x" and self.token.kind == "string":
+            return _parse_blob(self.take())
         return self.column(token)
 
     def column(self, name: Token) -> Expr:
@@ -279,6 +283,12 @@ def _parse_number(token: Token) -> Number:
     if float(token.text) == float("inf"):
         raise OperandError(token.offset, "the number is out of the range of float64")
     return Number(token.text)
+
+
+def _parse_blob(token: Token) -> Blob:
+    if _HEX.fullmatch(token.text) is None:
+        raise OperandError(token.offset, "bytes are pairs of hexadecimal digits, such as x'00ff'")
+    return Blob(bytes.fromhex(token.text))
 
 
 def _parse_moment(form: str, token: Token) -> Moment:

@@ -300,10 +300,16 @@ def _upper_ordinal(high: Any, bound: Any, of: pa.DataType) -> Any:
     if isinstance(high, str):
         return _string_after(high)
     if isinstance(high, bytes):
-        return None
+        return _bytes_after(high)
     if isinstance(bound, dt.datetime | dt.time) and high is not None:
         return high + NS_PER_UNIT["us"] - 1
     return high
+
+
+def _bytes_after(value: bytes) -> bytes | None:
+    """Returns bytes above all that begin with ``value``; None if there are none."""
+    trimmed = value.rstrip(b"\xff")
+    return trimmed[:-1] + bytes([trimmed[-1] + 1]) if trimmed else None
 
 
 def _string_after(text: str) -> str | None:
@@ -330,6 +336,13 @@ def _instances_of(*accepted: type) -> Callable[[Any, Any], Any]:
         return value if isinstance(value, accepted) and not isinstance(value, bool) else None
 
     return ordinal
+
+
+def _whole(value: Any, of: Any) -> int | None:
+    """Returns a whole number, which may be stored as a decimal."""
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _text(value: Any, of: Any) -> Any:
@@ -365,7 +378,7 @@ def _ns_per_unit(of: Any) -> int:
 _TEMPORAL = ("date", "timestamp", "zoned", "time")
 _ORDINALS: dict[str, Callable[[Any, Any], Any]] = {
     "bool": lambda value, of: value if isinstance(value, bool) else None,
-    "int": _instances_of(int),
+    "int": _whole,
     "decimal": _instances_of(int, Decimal),
     "float": _float,
     "string": _text,

@@ -230,7 +230,7 @@ def lit(value: object) -> Term:
     """Returns a Python value as a term; a term as it is.
 
     Args:
-        value: None, a bool, a number, text, a date or a datetime, also of numpy and pandas.
+        value: None, a bool, a number, text, bytes, a date or a datetime, also of numpy and pandas.
 
     Raises:
         InvalidArgumentError: the value has no text in expressions.
@@ -254,6 +254,8 @@ def lit(value: object) -> Term:
             return _number(str(value), value)
         case float():
             return _number(repr(value), value)
+        case bytes() | bytearray():
+            return Term(f"x'{value.hex()}'")
         case str() | UUID() | dt.time():
             return Term(quote_string(str(value)))
         case dt.datetime():  # NaT of pandas is one as well

@@ -239,6 +239,8 @@ def _column(column: Column, batch: pa.RecordBatch) -> Any:
 
 
 def _decode(array: Any) -> Any:
+    if isinstance(array, pa.UuidArray):
+        return array.storage
     if pa.types.is_dictionary(array.type):
         return _decode(array.cast(array.type.value_type))
     return pc.run_end_decode(array) if pa.types.is_run_end_encoded(array.type) else array

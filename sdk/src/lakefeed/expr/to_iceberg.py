@@ -231,6 +231,8 @@ def _literal_range(column: pa.DataType, literal: Literal, stored: Any) -> _Liter
             return _decimal(value, stored)
         case "float", ice.FloatType() | ice.DoubleType() if literal.type == column:
             return _exact_range(value)
+        case "binary", ice.BinaryType():
+            return _exact_range(value)
         case "date", ice.DateType() if literal.type == pa.date32():
             return _exact_range(value)
         case ("timestamp", ice.TimestampType()) | ("zoned", ice.TimestamptzType()):

@@ -69,6 +69,8 @@ def _literal(literal: Literal) -> str:
     match kind(literal.type):
         case "string" | "time":
             return quote_string(format_value(literal))
+        case "binary":
+            return f"x'{format_value(literal)}'"
         case "date":
             return f"date '{format_value(literal)}'"
         case "timestamp" | "zoned":

@@ -12,14 +12,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lakefeed._arrow import compute as pc
-from lakefeed.errors import DuplicateKeyError, ExpressionError
-from lakefeed.expr import Bounds, Expr, lit, parse
-from lakefeed.expr.to_text import quote_name
-from lakefeed.keyed.key_matching import ABSENT, Positions, key_arrays, key_codes, show_keys
+from lakefeed.errors import DuplicateKeyError
+from lakefeed.expr import Bounds, Expr, between, has_order
+from lakefeed.keyed.key_matching import key_arrays, key_codes, show_keys
 from lakefeed.plan import Fragment, Pushdown
 from lakefeed.plan.take_rows import take_rows, take_values
-from lakefeed.run.input_keys import InputKeys
+from lakefeed.run.input_keys import ABSENT, InputKeys, Positions, comparable
 from lakefeed.run.prefetch import read_ahead
 from lakefeed.run.rebatch import joined
 from lakefeed.sources.data_file_reader import take_sorted
@@ -35,22 +33,10 @@ class LookupCounts:
     rows: int = 0
 
 
-def can_prune(kind: pa.DataType) -> bool:
-    """Returns whether values of a key column can stand in filters, so that row groups are skipped."""
-    types = pa.types
-    return types.is_integer(kind) or types.is_string(kind) or types.is_large_string(kind) or types.is_date32(kind)
-
-
 def key_hint(schema: pa.Schema, key: str, values: Any) -> Expr | None:
     """Returns a condition that is true for each row with one of these values in its first key column."""
-    if not can_prune(schema.field(key).type) or len(values) == values.null_count:
-        return None
-    ends = pc.min_max(values)
-    low, high = (lit(ends[end].as_py()).text for end in ("min", "max"))
-    try:
-        return parse(f"{quote_name(key)} between {low} and {high}", schema)
-    except ExpressionError:  # a value that the grammar cannot name prunes nothing
-        return None
+    kind = schema.field(key).type
+    return between(key, kind, comparable(values)) if has_order(kind) else None
 
 
 class WantedKeys:
@@ -59,7 +45,6 @@ class WantedKeys:
     def __init__(self, keys: pa.RecordBatch, names: Sequence[str]) -> None:
         arrays, self._first = key_arrays(keys, names), names[0]
         self._types = [column.type for column in arrays]
-        self._prunes = can_prune(self._types[0])
         valid = np.flatnonzero(_are_valid(arrays))
         if len(valid) < keys.num_rows:
             arrays = [take_values(column, valid) for column in arrays]
@@ -83,12 +68,10 @@ class WantedKeys:
         bounds: dict[int, list[Bounds]] = {}
         for fragment in fragments:
             _, group, index = fragment.key
-            if self._prunes:
-                if index not in bounds:
-                    bounds[index] = source.group_bounds(source.files[index], self._first)
-                if not self._index.may_be_in(bounds[index][group]):
-                    continue
-            yield fragment
+            if index not in bounds:
+                bounds[index] = source.group_bounds(source.files[index], self._first)
+            if self._index.may_be_in(bounds[index][group]):
+                yield fragment
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from lakefeed._arrow import compute as pc
 from lakefeed.plan.take_rows import take_rows
+from lakefeed.run.input_keys import ABSENT, Positions, comparable
 
-Positions = NDArray[np.int64]
 Rows = pa.Table | pa.RecordBatch
-
-ABSENT = -1
-"""The position of a key that is not there."""
 
 
 def one_batch(rows: Rows) -> pa.RecordBatch:
@@ -34,22 +30,6 @@ def _one_chunk(column: pa.ChunkedArray[Any]) -> Any:
     if isinstance(combined, pa.ChunkedArray):
         combined = pa.concat_arrays(combined.chunks) if combined.num_chunks else pa.array([], combined.type)
     return combined
-
-
-def comparable(column: Any) -> Any:
-    """Returns key values in a type that Arrow sorts and compares."""
-    if isinstance(column, pa.ExtensionArray):
-        return comparable(column.storage)
-    if isinstance(column, pa.DictionaryArray):
-        return comparable(column.dictionary_decode())
-    kind = column.type
-    if pa.types.is_fixed_size_binary(kind):
-        return column.cast(pa.binary())
-    if pa.types.is_string_view(kind):
-        return column.cast(pa.large_string())
-    if pa.types.is_binary_view(kind):
-        return column.cast(pa.large_binary())
-    return column
 
 
 def key_arrays(rows: pa.RecordBatch, keys: Sequence[str]) -> list[Any]:

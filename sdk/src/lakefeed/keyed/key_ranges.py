@@ -6,20 +6,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import pairwise, takewhile
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 
 from lakefeed._arrow import compute as pc
 from lakefeed.errors import InvalidArgumentError
-from lakefeed.expr import Bounds, Expr, lit, parse
-from lakefeed.expr.to_text import quote_name
-from lakefeed.keyed.key_lookup import can_prune
-from lakefeed.keyed.key_matching import comparable, key_arrays
+from lakefeed.expr import And, Bounds, Expr, Or, comparison, conjoin, conjuncts, has_order
+from lakefeed.expr.nodes import CompareOp
+from lakefeed.keyed.key_matching import key_arrays
 from lakefeed.plan.take_rows import take_rows
+from lakefeed.run.input_keys import comparable
 from lakefeed.sources.iceberg_source import IcebergSource
 
+EQUAL: Final[CompareOp] = "=="
 RANGE_ROWS = 131_072
 """About so many rows are read, sorted and joined at once."""
 
@@ -51,16 +52,16 @@ class KeyRange:
 
     def hint(self, schema: pa.Schema, keys: Sequence[str]) -> Expr | None:
         """Returns a condition that holds for every key of the range; None prunes nothing."""
-        prunable = list(takewhile(lambda name: can_prune(schema.field(name).type), keys))
+        prunable = [schema.field(name) for name in takewhile(lambda name: has_order(schema.field(name).type), keys)]
         if not prunable:
             return None
-        conditions = []
+        conditions: list[Expr] = []
         if self.begin is not None:
-            conditions.append(_bound_text(prunable, self.begin, ">", ">="))
+            conditions.append(_bound(prunable, self.begin, ">", ">="))
         if self.end is not None:
             # An end with values for further columns is not before all keys that begin like it.
-            conditions.append(_bound_text(prunable, self.end, "<", "<" if len(self.end) <= len(prunable) else "<="))
-        return parse(" and ".join(conditions), schema) if conditions else None
+            conditions.append(_bound(prunable, self.end, "<", "<" if len(self.end) <= len(prunable) else "<="))
+        return conjoin(conditions)
 
     def mask(self, rows: pa.RecordBatch, keys: Sequence[str]) -> Any:
         """Returns which rows are in the range; None if all are."""
@@ -71,14 +72,15 @@ class KeyRange:
         return None if not masks else masks[0] if len(masks) == 1 else pc.and_(masks[0], masks[1])
 
 
-def _bound_text(names: Sequence[str], bound: Key, beyond: str, last: str) -> str:
+def _bound(fields: Sequence[pa.Field[Any]], bound: Key, beyond: CompareOp, last: CompareOp) -> Expr:
     """Returns the condition that a key is beyond a bound, column by column; ``last`` compares the last column."""
-    pairs = [(quote_name(name), lit(value).text) for name, value in zip(names, bound, strict=False)]
-    name, value = pairs[-1]
-    text = f"{name} {last} {value}"
-    for name, value in reversed(pairs[:-1]):
-        text = f"({name} {beyond} {value} or ({name} = {value} and {text}))"
-    return text
+    pairs = list(zip(fields, bound, strict=False))
+    field, value = pairs[-1]
+    condition: Expr = comparison(field.name, field.type, last, value)
+    for field, value in reversed(pairs[:-1]):
+        above, equal = (comparison(field.name, field.type, op, value) for op in (beyond, EQUAL))
+        condition = Or((above, And((equal, *conjuncts(condition)))))
+    return condition
 
 
 def _at_least(arrays: list[Any], bound: Key) -> Any:
@@ -131,7 +133,7 @@ def ranges_of(cuts: Iterable[Key]) -> list[KeyRange]:
 
 def layout_ranges(source: IcebergSource, keys: Sequence[str], rows: int = RANGE_ROWS) -> list[KeyRange]:
     """Returns ranges of about so many rows each, by the statistics of the row groups."""
-    prunable = list(takewhile(lambda name: can_prune(source.schema.field(name).type), keys))
+    prunable = list(takewhile(lambda name: has_order(source.schema.field(name).type), keys))
     if not prunable:
         return [KeyRange()]
     groups = (
@@ -139,26 +141,27 @@ def layout_ranges(source: IcebergSource, keys: Sequence[str], rows: int = RANGE_
         for file in source.files
         for group in zip(*(source.group_bounds(file, name) for name in prunable), strict=True)
     )
-    starts = [(_start(group), group[0].rows or 0) for group in groups]
+    kinds = [source.schema.field(name).type for name in prunable]
+    starts = [(_start(group, kinds), group[0].rows or 0) for group in groups]
     return ranges_of(_cuts(sorted((start, count) for start, count in starts if start), rows))
 
 
-def _start(group: Sequence[Bounds]) -> Key:
+def _start(group: Sequence[Bounds], kinds: Sequence[pa.DataType]) -> Key:
     """Returns the first key of a row group, as far as its statistics tell: the columns up to the first that varies."""
     start = []
-    for bounds in group:
+    for bounds, kind in zip(group, kinds, strict=True):
         if bounds.min is None:
             break
-        start.append(_plain(bounds.min))
+        start.append(_key_value(bounds.min, kind))
         if bounds.min != bounds.max:
             break
     return tuple(start)
 
 
-def _plain(value: Any) -> Any:
+def _key_value(value: Any, kind: pa.DataType) -> Any:
     if isinstance(value, pa.Scalar):
         value = value.as_py()
-    return int(value) if isinstance(value, Decimal) else value
+    return int(value) if isinstance(value, Decimal) and pa.types.is_integer(kind) else value
 
 
 def _cuts(starts: list[tuple[Key, int]], rows: int) -> Iterator[Key]:

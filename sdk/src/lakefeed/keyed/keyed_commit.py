@@ -24,12 +24,13 @@ from lakefeed.config import Settings
 from lakefeed.errors import CommitConflictError, quoted_list
 from lakefeed.keyed.column_operations import StagedColumns
 from lakefeed.keyed.key_lookup import KeyLookup, WantedKeys, key_hint
-from lakefeed.keyed.key_matching import ABSENT, Positions, key_arrays, key_codes, one_batch
+from lakefeed.keyed.key_matching import key_arrays, key_codes, one_batch
 from lakefeed.keyed.staged_upsert import StagedUpsert
 from lakefeed.keyed.transaction_operations import Operation
 from lakefeed.ops import Scan
 from lakefeed.plan import Pushdown
 from lakefeed.plan.take_rows import take_rows, take_values
+from lakefeed.run.input_keys import ABSENT, Positions
 from lakefeed.run.key_compaction import merge_files
 from lakefeed.run.row_edits import newest
 from lakefeed.run.upsert import Upsert

@@ -16,7 +16,7 @@ from lakefeed._arrow import compute as pc
 from lakefeed.expr import Expr, col, conjoin, conjuncts, evaluate, paths, roots, without_root
 from lakefeed.keyed.bound_values import Bound, Environment, bind, bind_condition
 from lakefeed.keyed.key_lookup import KeyLookup, LookupCounts, doubled_keys
-from lakefeed.keyed.key_matching import ABSENT, Positions, key_arrays, match_keys, show_keys, sorted_by_key
+from lakefeed.keyed.key_matching import key_arrays, match_keys, show_keys, sorted_by_key
 from lakefeed.keyed.key_ranges import KeyRange, layout_ranges
 from lakefeed.keyed.pinned_table import PinnedTable
 from lakefeed.keyed.projections import Tree
@@ -24,6 +24,7 @@ from lakefeed.keyed.table_terms import table_root, table_term
 from lakefeed.ops import Filter, Project, Scan
 from lakefeed.plan import Node, Pushdown
 from lakefeed.plan.take_rows import filter_by_mask, take_rows, take_values
+from lakefeed.run.input_keys import ABSENT, Positions
 from lakefeed.run.local_runner import LocalRunner
 from lakefeed.run.rebatch import joined
 

@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 
 from lakefeed.errors import StateMismatchError
-from lakefeed.keyed.key_matching import comparable
 from lakefeed.keyed.key_ranges import Key, KeyRange, Shard
+from lakefeed.run.input_keys import comparable
 
 
 def dump_shards(shards: Sequence[Shard], key_schema: pa.Schema) -> str:

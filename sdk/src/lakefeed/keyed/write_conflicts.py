@@ -23,10 +23,11 @@ from lakefeed.errors import (
     quoted_list,
 )
 from lakefeed.keyed.column_operations import file_at_base
-from lakefeed.keyed.key_matching import ABSENT, key_arrays, match_keys, one_batch, show_keys
+from lakefeed.keyed.key_matching import key_arrays, match_keys, one_batch, show_keys
 from lakefeed.keyed.keyed_commit import KeyedCommit
 from lakefeed.keyed.row_input import repeated_keys
 from lakefeed.keyed.transaction_operations import Operation, check_operations
+from lakefeed.run.input_keys import ABSENT
 from lakefeed.run.spill import spill
 
 

@@ -12,19 +12,36 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lakefeed._arrow import compute as pc
-from lakefeed.expr import Bounds
+from lakefeed.expr import Bounds, has_order, plain_value, plain_values
 
 Positions = NDArray[np.int64]
 Columns: TypeAlias = "Sequence[pa.Array[Any]]"
 
 ABSENT = -1
+"""The position of a key that is not there."""
+
+
+def comparable(column: Any) -> Any:
+    """Returns key values in a type that Arrow sorts and compares."""
+    if isinstance(column, pa.ExtensionArray):
+        return comparable(column.storage)
+    if isinstance(column, pa.DictionaryArray):
+        return comparable(column.dictionary_decode())
+    kind = column.type
+    if pa.types.is_fixed_size_binary(kind):
+        return column.cast(pa.binary())
+    if pa.types.is_string_view(kind):
+        return column.cast(pa.large_string())
+    if pa.types.is_binary_view(kind):
+        return column.cast(pa.large_binary())
+    if pa.types.is_decimal(kind) and kind.bit_width < 128:
+        return column.cast(pa.decimal128(kind.precision, kind.scale))
+    return column
 
 
 def has_kernels(kind: pa.DataType) -> bool:
-    """Returns whether Arrow looks up values of a key column of this type."""
-    return not (
-        pa.types.is_nested(kind) or pa.types.is_fixed_size_binary(kind) or isinstance(kind, pa.BaseExtensionType)
-    )
+    """Returns whether Arrow looks up values of a key column of this type, as `comparable` gives them."""
+    return not pa.types.is_nested(kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind)
 
 
 class InputKeys:
@@ -34,8 +51,8 @@ class InputKeys:
     """
 
     def __init__(self, columns: Columns) -> None:
-        self._columns = columns
-        self._whole = _whole_numbers(columns[0]) if len(columns) == 1 else None
+        self._columns = [comparable(column) for column in columns]
+        self._whole = _whole_numbers(self._columns[0]) if len(columns) == 1 else None
 
     @cached_property
     def _uniques(self) -> list[Any]:
@@ -101,6 +118,7 @@ class InputKeys:
 
     def find(self, columns: Columns) -> tuple[Positions, Positions]:
         """Returns the positions of rows whose keys are here, and the positions of these keys. The keys are distinct."""
+        columns = [comparable(column) for column in columns]
         if self._whole is not None:
             return self._find_whole(columns[0])
         codes, order = self._by_code
@@ -134,20 +152,21 @@ class InputKeys:
     @cached_property
     def _first_values(self) -> list[Any]:
         """The sorted values of the first key column."""
-        return sorted(set(self._columns[0].to_pylist()))
+        return sorted(set(plain_values(self._columns[0])))
 
     def may_be_in(self, bounds: Bounds) -> bool:
         """Returns whether a value of the first key column may lie within the bounds."""
-        values, low, high = self._first_values, bounds.min, bounds.max
         if bounds.only_nulls:
             return False
-        if low is None or high is None or type(low) is not type(values[0]) or type(high) is not type(values[0]):
+        values, kind = self._first_values, self._columns[0].type
+        low, high = plain_value(bounds.min, kind), plain_value(bounds.max, kind)
+        if not has_order(kind) or low is None or high is None:
             return True
         first, after = bisect_left(values, low), bisect_right(values, high)
         if first < after:
             return True
-        # The upper bound of text may be the beginning of a value.
-        return isinstance(high, str) and after < len(values) and values[after].startswith(high)
+        # The upper bound of text or bytes may be the beginning of a value.
+        return isinstance(high, str | bytes) and after < len(values) and bool(values[after].startswith(high))
 
 
 def _ranks(known: Positions, codes: Positions) -> Positions:

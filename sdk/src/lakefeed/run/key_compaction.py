@@ -21,6 +21,7 @@ from lakefeed.errors import DuplicateKeyError
 from lakefeed.ops import Scan, Sort
 from lakefeed.plan import Fragment, Pushdown
 from lakefeed.plan.take_rows import filter_by_mask, take_rows
+from lakefeed.run.input_keys import comparable
 from lakefeed.run.local_runner import LocalRunner
 from lakefeed.run.rebatch import joined
 from lakefeed.run.upsert import Upsert, rows_at
@@ -118,7 +119,7 @@ class KeyMerger:
         size = 0
         for fragment in live.fragments(Pushdown()):
             for batch in live.read(fragment, Pushdown(self.keys)):
-                parts.append([_sortable(batch.column(name)) for name in self.keys])
+                parts.append([comparable(batch.column(name)) for name in self.keys])
                 counts[fragment.key[2]] += batch.num_rows
                 size += batch.nbytes + batch.num_rows * BYTES_A_ROW
                 if size > limit:
@@ -155,19 +156,10 @@ class KeyMerger:
         """Returns for each row but the last whether the next one has the same key."""
         equal = np.ones(rows.num_rows - 1, np.bool_)
         for name in self.keys:
-            column = _sortable(rows.column(name))
+            column = comparable(rows.column(name))
             same: Any = pc.equal(column.slice(1), column.slice(0, len(column) - 1))
             equal &= same.to_numpy(zero_copy_only=False)
         return equal
-
-
-def _sortable(column: Any) -> Any:
-    """Returns key values in a type that Arrow sorts."""
-    if isinstance(column, pa.ExtensionArray):
-        return _sortable(column.storage)
-    if isinstance(column, pa.DictionaryArray):
-        return _sortable(column.dictionary_decode())
-    return column.cast(pa.binary()) if pa.types.is_fixed_size_binary(column.type) else column
 
 
 def _are_sorted(order: NDArray[np.int64], starts: NDArray[np.int64]) -> bool:

@@ -28,7 +28,7 @@ from lakefeed.catalog.table_key import key_columns
 from lakefeed.catalog.table_rows import write_rows, write_sorted_rows
 from lakefeed.config import Settings
 from lakefeed.errors import ColumnNotFoundError, DuplicateKeyError, InvalidArgumentError, SchemaError, TypeMismatchError
-from lakefeed.expr import And, Column, Compare, Expr, Literal
+from lakefeed.expr import Expr, between, has_order
 from lakefeed.plan import Node
 from lakefeed.plan.equality import equal_values
 from lakefeed.plan.take_rows import take_rows, take_values
@@ -256,13 +256,10 @@ class Upsert:
     def _hint(self) -> Expr | None:
         """Returns a filter that skips files without any of the keys, by the range of the first key column."""
         declared = self._declared_keys.field(0)
-        if not self.rows.num_rows or not _in_filters(declared.type):
+        if not self.rows.num_rows or not has_order(declared.type):
             return None
         values = cast(joined(self.rows.select([self.keys[0]]).to_batches()), pa.schema([declared])).column(0)
-        column, kind = Column((self.keys[0],), declared.type), declared.type
-        ends: Any = pc.min_max(values)
-        low, high = (Literal(ends[end].as_py(), kind) for end in ("min", "max"))
-        return And((Compare(">=", column, low), Compare("<=", column, high)))
+        return between(declared.name, declared.type, values)
 
     # ------------------------------------------------------------------ rows that differ
 
@@ -385,7 +382,3 @@ def _check_key(column: pa.Field[Any]) -> None:
             f"column {column.name!r} is {column.type} and cannot be a key; keys are whole numbers, text, bytes, dates "
             "and times"
         )
-
-
-def _in_filters(kind: pa.DataType) -> bool:
-    return pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)
