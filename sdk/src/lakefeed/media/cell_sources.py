@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
@@ -24,7 +23,8 @@ Record: TypeAlias = Mapping[str, Any]
 class ContentSource(NamedTuple):
     """A content to store: the first row that names it, and its path, its URL (``text``) or its bytes.
 
-    ``filename`` is the name of bytes, if they have one.
+    ``filename`` is the name of bytes, if they have one. ``status`` is the size and the fingerprint of a local file, if
+    it was looked at a moment ago.
     """
 
     column: str
@@ -33,6 +33,7 @@ class ContentSource(NamedTuple):
     path: str | None = None
     data: pa.Buffer | None = None
     filename: str | None = None
+    status: tuple[int, bytes] | None = None
 
     @property
     def location(self) -> str:
@@ -180,24 +181,23 @@ class FileColumn:
     def _stored_records(self, stored: Sequence[StoredContent], stats: Sequence[Record]) -> pa.StructArray:
         """Returns the records of stored contents. Builds them column by column for speed."""
         names = [source.filename if source.text is None else _file_name(source.text) for source in self.sources]
-        sniff, kind = self.kind.sniff, self.kind
         columns: dict[str, list[Any]] = {
             "url": [redact(source.text) if source.text and source.path is None else None for source in self.sources],
             "sha256": [content.sha256.hex() for content in stored],
             "size": [content.size for content in stored],
             "content_type": [
-                sniff(content.head) or _content_type_of(kind, _suffixes(name or ""))
-                for content, name in zip(stored, names, strict=True)
+                self.kind.content_type(name, content.head) for content, name in zip(stored, names, strict=True)
             ],
             "filename": names,
         }
         has_stats = any(stats)
-        columns |= {field.name: [values.get(field.name) for values in stats] for field in kind.stat_fields if has_stats}
+        stat_fields = self.kind.stat_fields if has_stats else ()
+        columns |= {field.name: [values.get(field.name) for values in stats] for field in stat_fields}
         arrays = [
             pa.array(columns[field.name], field.type) if field.name in columns else pa.nulls(len(stored), field.type)
-            for field in kind.struct
+            for field in self.kind.struct
         ]
-        return pa.StructArray.from_arrays(arrays, fields=list(kind.struct))
+        return pa.StructArray.from_arrays(arrays, fields=list(self.kind.struct))
 
 
 def _digest_column(records: pa.StructArray) -> pa.Array[Any]:
@@ -281,16 +281,6 @@ def _file_name(text: str) -> str:
     if "://" in text or text.endswith((".", "/")):
         return file_name(text)
     return text.rpartition("/")[2]
-
-
-def _suffixes(filename: str) -> str:
-    """Returns the text from the first dot on, so that names with equal suffixes share one cache entry."""
-    return filename[filename.find(".", 1) :] if "." in filename[1:] else ""
-
-
-@lru_cache(4096)
-def _content_type_of(kind: MediaType, suffixes: str) -> str:
-    return kind.content_type(f"name{suffixes}", b"")
 
 
 def _reference_url(source: ContentSource) -> str | None:

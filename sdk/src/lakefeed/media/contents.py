@@ -252,6 +252,8 @@ def _stat_source(source: ContentSource) -> FileStatus:
         MissingFileError: the file does not exist.
         FileError: it is not a regular file, or its status cannot be read.
     """
+    if source.status is not None:
+        return source.status
     if source.path is None:
         # A remote file counts as a whole chunk, so that each is fetched on its own.
         return CHUNK_BYTES if source.data is None else source.data.size, b""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mimetypes
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, BinaryIO, Literal, TypeAlias
 
 import pyarrow as pa
@@ -74,6 +75,13 @@ class MediaType:
 
     def content_type(self, filename: str | None, head: bytes) -> str:
         """Returns the content type by the first bytes, or else by the extension of the name."""
-        extension = suffix(filename or "")
-        by_name = self.content_types.get(extension) or _PYTHON_TYPES.guess_type(f"name{extension}", strict=False)[0]
-        return self.sniff(head) or by_name or UNKNOWN_CONTENT
+        # From the first dot on, so that names with equal extensions share one entry of the cache.
+        name = (filename or "").rpartition("/")[2]
+        return self.sniff(head) or _type_by_extensions(self, name[name.find(".", 1) :] if "." in name[1:] else "")
+
+
+@lru_cache(4096)
+def _type_by_extensions(kind: MediaType, extensions: str) -> str:
+    extension = suffix(f"name{extensions}")
+    by_name = kind.content_types.get(extension) or _PYTHON_TYPES.guess_type(f"name{extension}", strict=False)[0]
+    return by_name or UNKNOWN_CONTENT

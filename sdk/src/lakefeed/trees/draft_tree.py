@@ -139,7 +139,8 @@ class DraftTree:
         """
         stored = self.known
         self._check_conflicts(stored, files, origin)
-        unchanged = self._unchanged(stored, files)
+        positions = _positions(stored, files)
+        unchanged = self._unchanged(stored, files, positions)
         added = modified = 0
         for path, file in files.items():
             was_pending, before = path in self.pending, self.pending.get(path)
@@ -148,7 +149,7 @@ class DraftTree:
                 modified += before is not None
                 self.pending.pop(path, None)
                 continue
-            exists = before is not None if was_pending else stored.index(path) is not None
+            exists = before is not None if was_pending else positions[path] is not None
             added += not exists
             modified += exists and before != file
             self.pending[path] = file
@@ -182,9 +183,11 @@ class DraftTree:
                 self.pending[path] = None
         return removed
 
-    def _unchanged(self, stored: TreeRows, files: Mapping[str, AnyFile]) -> set[str]:
+    def _unchanged(
+        self, stored: TreeRows, files: Mapping[str, AnyFile], positions: Mapping[str, int | None]
+    ) -> set[str]:
         """Returns the paths whose stored file has the same content and executable bit. Hashes those of equal size."""
-        known = {path: at for path, at in _positions(stored, files).items() if at is not None}
+        known = {path: at for path, at in positions.items() if at is not None}
         rows = stored.take(pa.array(list(known.values()), pa.int64()))
         sizes = column(rows.table, "file").field("size").to_pylist()
         same: set[str] = set()
@@ -234,6 +237,7 @@ def check_new_paths(rows: TreeRows, paths: Iterable[str], origin: str) -> None:
 
 
 def _positions(stored: TreeRows, files: Mapping[str, AnyFile]) -> dict[str, int | None]:
+    """Returns the position of each path in a tree; None for those that it lacks."""
     if len(files) <= FEW_PATHS:
         return {path: stored.index(path) for path in files}
     paths = list(files)

@@ -19,6 +19,7 @@ Symlinks: TypeAlias = Literal["follow", "error"]
 """Symbolic links are followed. With "error", links that lead out of the folder are errors."""
 
 OWNER_EXECUTES = 0o100
+ANYBODY_READS = 0o444
 
 
 class LocalFile(NamedTuple):
@@ -137,7 +138,8 @@ def _local_file(path: str, root: str | None = None) -> LocalFile:
         raise _read_error(path, error) from error
     if not stat.S_ISREG(status.st_mode):
         raise FileError(f"{path!r} is {_kind(status.st_mode)}, not a regular file; remove it or leave it out")
-    if not os.access(path, os.R_OK):
+    # Usually anybody may read it, so that the permissions need not be asked for.
+    if status.st_mode & ANYBODY_READS != ANYBODY_READS and not os.access(path, os.R_OK):
         raise FileError(f"{path!r} cannot be read: permission denied")
     return LocalFile(path, status.st_size, bool(status.st_mode & OWNER_EXECUTES), status_fingerprint(status))
 
