@@ -27,6 +27,7 @@ from dataset_assets.groups import group_of
 from dataset_assets.ingestion import FolderIngestion, Ingestion, as_ingestion, ingestion_asset, ingestion_trigger
 from dataset_assets.loading import Declaration, load_declarations, split_loadable
 from dataset_assets.routine import routine_asset, with_neighbours
+from dataset_assets.tree_lineage import with_parents
 from lakefeed.catalog import Lake
 from lakefeed.errors import InvalidArgumentError, quoted_list
 from lakefeed.routines import Routine, cycles
@@ -114,7 +115,8 @@ def _definitions(
         for name in [*specs, *undeclared]
         if name not in declared and any(each.may_declare(name) for each in broken)
     }
-    datasets = [each for each in [*specs.values(), *map(DatasetSpec, undeclared)] if each.name not in unloaded]
+    loaded = [each for each in [*specs.values(), *map(DatasetSpec, undeclared)] if each.name not in unloaded]
+    datasets = with_parents(loaded, routines, existing)
     writers, cycle_sources = _writers(ingestions, routines), _open_sources(routines)
     groups = _groups([*specs.values(), *map(DatasetSpec, undeclared)], routines)
     return Definitions(

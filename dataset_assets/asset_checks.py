@@ -18,6 +18,7 @@ from dagster import (
 from dataset_assets.asset_keys import check_identifier, dataset_key, key_of
 from lakefeed.checks import Check, FilesIntact, Readable, Verdict, check_names, evaluate
 from lakefeed.profiles import Profile
+from lakefeed.trees import TreeSummary, summarize
 
 # The checks of every dataset: the added rows can be read, and their files exist.
 DEFAULT_CHECKS: tuple[Check, ...] = (Readable(), FilesIntact())
@@ -29,11 +30,12 @@ PASSED_BLOCKING = "blocking_checks_passed"
 
 @dataclass(frozen=True)
 class CheckReport:
-    """The profile of a version, and the verdict of each check."""
+    """The profile of a version, and the verdict of each check; of a file tree also its summary."""
 
     profile: Profile
     verdicts: Mapping[str, Verdict]
     blocking: frozenset[str]
+    tree: TreeSummary | None = None
 
     @property
     def failed(self) -> list[str]:
@@ -73,10 +75,11 @@ def check_specs(asset: AssetKey, checks: Sequence[Check]) -> list[AssetCheckSpec
 
 
 def evaluate_checks(profile: Profile, checks: Sequence[Check]) -> CheckReport:
-    """Returns the verdicts of all checks on a version."""
+    """Returns the verdicts of all checks on a version, and what is told of it beside them."""
     named = named_checks(checks)
     blocking = frozenset(name for name, each in named.items() if each.blocking)
-    return CheckReport(profile, {name: evaluate(each, profile) for name, each in named.items()}, blocking)
+    verdicts = {name: evaluate(each, profile) for name, each in named.items()}
+    return CheckReport(profile, verdicts, blocking, summarize(profile.name, profile.version.version))
 
 
 def check_results(asset: AssetKey, checks: Sequence[Check], reports: Sequence[CheckReport]) -> list[AssetCheckResult]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import PIL.Image
 import pyarrow as pa
 from dagster import (
     AssetKey,
@@ -23,15 +20,13 @@ from dagster import (
 
 from dataset_assets.asset_checks import PASSED, PASSED_BLOCKING, CheckReport
 from dataset_assets.asset_keys import dataset_key, routine_key
-from lakefeed import Image, Video
-from lakefeed.errors import FormatError, LakefeedError
+from dataset_assets.preview_cells import preview_cell, thumbnail
+from dataset_assets.tree_metadata import source_columns, tree_metadata
 from lakefeed.profiles import ColumnStatistics, Profile
 from lakefeed.routines import routine_of
 
 PREVIEW_ROWS = 8
 THUMBNAILS = 16
-THUMBNAIL_PIXELS = 48
-CELL_CHARACTERS = 60
 STATISTICS = ("nulls", "values", "unreadable", "distinct", "min", "max", "mean", "5%", "25%", "50%", "75%", "95%")
 # Beyond this the plots of a materialization would be more than its page can show.
 PLOTTED_COLUMNS = 20
@@ -69,7 +64,8 @@ def profile_metadata(
         **{f"thumbnails_{name}": MetadataValue.md(strip) for name, strip in _thumbnails(profile).items()},
         **_plot_values(profile),
     }
-    return facts | _optional(profile, lineage or {})
+    tree = {} if report.tree is None else tree_metadata(report.tree, profile.first_rows)
+    return facts | tree | _optional(report, lineage or {})
 
 
 def run_link(run: str) -> MetadataValue:
@@ -77,14 +73,17 @@ def run_link(run: str) -> MetadataValue:
     return MetadataValue.dagster_run(run) if RUN_ID.fullmatch(run) else MetadataValue.text(run)
 
 
-def _optional(profile: Profile, lineage: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+def _optional(report: CheckReport, lineage: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     facts: dict[str, Any] = {}
+    profile = report.profile
     if profile.version.run:
         facts["written_by_run"] = run_link(profile.version.run)
     if profile.unread:
         facts["unread"] = profile.unread
     written_by = routine_of(profile.version)
     deps = {name: [(routine_key(written_by), name)] for name in profile.schema.names} if written_by else {}
+    if report.tree is not None:
+        deps |= source_columns(report.tree)
     if deps := deps | {column: list(map(_declared_origin, sources)) for column, sources in lineage.items()}:
         facts["dagster/column_lineage"] = column_lineage(deps)
     return facts
@@ -147,8 +146,8 @@ def _cells(stats: ColumnStatistics) -> dict[str, Any]:
         stats.values,
         "" if stats.unreadable is None else stats.unreadable,
         "" if stats.distinct is None else f"{about}{stats.distinct}",
-        _cell(stats.least),
-        _cell(stats.greatest),
+        preview_cell(stats.least),
+        preview_cell(stats.greatest),
         "" if stats.mean is None else f"{stats.mean:.6g}",
         *(f"{value:.6g}" for value in stats.quantiles or ()),
     ]
@@ -171,46 +170,15 @@ def _plot_values(profile: Profile) -> dict[str, float]:
 
 def _preview(rows: Iterable[Mapping[str, Any]]) -> str:
     """Returns rows as a Markdown table."""
-    lines = ["| " + " | ".join(map(_cell, row.values())) + " |" for row in rows]
+    lines = ["| " + " | ".join(map(preview_cell, row.values())) + " |" for row in rows]
     if not lines:
         return "no new rows to show"
     names = list(next(iter(rows)))
     return "\n".join(["| " + " | ".join(names) + " |", "|" + " --- |" * len(names), *lines])
 
 
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, Image | Video):
-        return _thumbnail(value)
-    text = f"{value:.6g}" if isinstance(value, float) else str(value).replace("|", "\\|").replace("\n", " ")
-    return text if len(text) <= CELL_CHARACTERS else text[: CELL_CHARACTERS - 1] + "…"
-
-
 def _thumbnails(profile: Profile) -> dict[str, str]:
     """Returns for each column of images or videos the first of them, side by side."""
     columns = [field.name for field in profile.schema if _type_text(field) in {"image", "video"}]
     images = {name: [row[name] for row in profile.first_rows[:THUMBNAILS] if row[name] is not None] for name in columns}
-    return {name: " ".join(map(_thumbnail, cells)) for name, cells in images.items() if cells}
-
-
-def _thumbnail(cell: Image | Video) -> str:
-    """Returns a scaled image, or a video's first frame, in Markdown. Unreadable files are reported by a check."""
-    try:
-        picture = _picture(cell)
-    except (LakefeedError, OSError) as error:  # missing, changed, broken, or no library to read it
-        return f"({type(error).__name__})"
-    scale = THUMBNAIL_PIXELS / max(picture.size)
-    # Whole pixels of a tiny image stay visible: no smoothing when it is enlarged.
-    shown = picture.resize([max(1, round(side * scale)) for side in picture.size], resample=0 if scale > 1 else None)
-    sink = io.BytesIO()
-    shown.save(sink, format="PNG")
-    return f"![](data:image/png;base64,{base64.b64encode(sink.getvalue()).decode()})"
-
-
-def _picture(cell: Image | Video) -> PIL.Image.Image:
-    if isinstance(cell, Image):
-        return cell.pil().convert("RGB")
-    for frame in cell.frames(stop=1):
-        return PIL.Image.fromarray(frame)
-    raise FormatError(f"{cell!r} has no frames")
+    return {name: " ".join(map(thumbnail, cells)) for name, cells in images.items() if cells}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dataset_assets.profile_metadata import CELL_CHARACTERS, _cell
+from dataset_assets.preview_cells import CELL_CHARACTERS, preview_cell
 
 
 @pytest.mark.parametrize(
@@ -12,4 +12,4 @@ from dataset_assets.profile_metadata import CELL_CHARACTERS, _cell
     [(None, ""), (0.123456789, "0.123457"), ("a|b\nc", "a\\|b c"), ("x" * 100, "x" * (CELL_CHARACTERS - 1) + "…")],
 )
 def test_a_cell_fits_into_a_table(value: object, shown: str) -> None:
-    assert _cell(value) == shown
+    assert preview_cell(value) == shown

@@ -31,6 +31,7 @@ from lakefeed import (
     Dataset,
     DatasetVersion,
     Fence,
+    FileTree,
     GarbageReport,
     Provenance,
     RemovedRows,
@@ -224,6 +225,38 @@ def subject() -> Dataset:
 
 def loader() -> Any:
     return subject().to_torch(batch_size=2)
+
+
+def tree_call(method: str, good: Mapping[str, Any] | None = None, /, final: bool = False, **kinds: Kind) -> Call:
+    """A method of a draft of a file tree, or of a version."""
+
+    def bound(*args: Any, **kwargs: Any) -> Any:
+        return getattr(TREES[final], method)(*args, **kwargs)
+
+    bound.__signature__ = inspect.signature(getattr(FileTree.__new__(FileTree), method))  # type: ignore[attr-defined]
+    return Call(bound, good or {}, {**TREE_KINDS, **kinds})
+
+
+TREES: dict[bool, FileTree] = {}
+"""A version of a file tree by True, and a draft of its next version by False."""
+
+TITLE = Kind(lambda value: value == "text", ("a\nb", "a\0", "a" * 2_000))
+TAGS = Kind(lambda value: value is None or value in ("text", []) or value == {"a"}, ([""], ["a\n"]))
+TREE_ID = Kind(lambda value: value is None, ("photos", "p.tree@", "p.tree@v99", "p.tree@0123456789ab", "a.b.c@v1"))
+LOCAL = Kind(lambda value: value == "text", ("gone", "nul\0byte", Path("gone")))
+IN_TREE = Kind(lambda value: value is None or value in ("text", ""), ("..", "a/../b", "a\nb"))
+PATTERNS = Kind(lambda value: value in (None, "text") or value == {"a"}, ("", "..", ["a", ""]))
+FOREIGN_ID = Kind(lambda value: value is None, ("photos", "p.tree@", "a.b.c@v1"))
+STORE = Kind(lambda value: value is None or value is True, ("s3://elsewhere/blobs",))
+WORKERS = Kind(lambda value: value is None or COUNT.good(value), (0,))
+SIGNAL = Kind(lambda value: value is None or isinstance(value, bool), (0, 1, "true"))
+TREE_KINDS = {
+    "dataset_id": TREE_ID, "dataset_project": TITLE, "dataset_name": TITLE, "dataset_tags": TAGS,
+    "dataset_version": optional(TITLE), "wildcard": PATTERNS, "dataset_path": IN_TREE, "recursive": FLAG,
+    "verbose": FLAG, "output_url": STORE, "output_uri": STORE, "max_workers": WORKERS, "raise_on_error": FLAG,
+    "part": Kind(lambda value: False, (2, 1.0, "0")), "files": PATTERNS, "tags": TAGS,
+    "num_parts": Kind(lambda value: is_whole(value) and value == 7, (0,)),
+}  # fmt: skip
 
 
 ENGINE = Kind(lambda value: False, (Processes, 2, "dask"))
@@ -421,6 +454,61 @@ CALLS: dict[str, Call] = {
     "Dataset.delete": of("delete"),
     "Dataset.exists": Call(Dataset.exists, {"name": "there"}, {"name": NEW_NAME}),
     "Dataset.explain": of("explain"),
+    "FileTree.create": Call(FileTree.create, {"dataset_name": "text", "dataset_project": "text"}, {
+        **TREE_KINDS, "parent_datasets": Kind(lambda value: value is None or value == [], (*TREE_ID.bad, [None])),
+        "use_current_task": FLAG, "symlinks": one_of("follow", "error", bad=("Follow",)),
+        "description": optional(TEXT)}),
+    "FileTree.get": Call(FileTree.get, {"dataset_project": "p", "dataset_name": "tree"}, {
+        **TREE_KINDS, "dataset_project": Kind(lambda value: value is None, TITLE.bad),
+        "dataset_name": Kind(lambda value: value is None, TITLE.bad), "only_completed": SIGNAL, "only_published": FLAG,
+        "dataset_tags": Kind(lambda value: value is None or value == [], TAGS.bad),
+        "dataset_version": Kind(lambda value: value is None, ("9.9.9", *TITLE.bad))}),
+    "FileTree.list_datasets": Call(FileTree.list_datasets, {}, {
+        **TREE_KINDS, "dataset_project": optional(TITLE), "partial_name": optional(TEXT),
+        "ids": Kind(lambda value: value is None or value in ([], {"a"}), (["a", 7], "a")), "only_completed": FLAG}),
+    "FileTree.squash": Call(FileTree.squash, {"dataset_name": "text", "dataset_ids": ["p.tree@v1"]}, {
+        **TREE_KINDS, "dataset_ids": Kind(lambda value: False, ([], [None], *TREE_ID.bad)),
+        "dataset_project_name_pairs": Kind(lambda value: value is None, ([("p",)], ["p"], [("p", "tree")]))}),
+    "FileTree.delete": Call(FileTree.delete, {"dataset_project": "p", "dataset_name": "gone"}, {
+        **TREE_KINDS, "entire_dataset": FLAG, "dataset_project": Kind(lambda value: False, TITLE.bad),
+        "dataset_name": Kind(lambda value: False, TITLE.bad)}),
+    "FileTree.add_files": tree_call("add_files", {"path": "rows"}, path=LOCAL, local_base_folder=optional(LOCAL)),
+    "FileTree.add_external_files": tree_call(
+        "add_external_files", {"source_url": "memory://gone"}, strict=FLAG, recursive=FLAG,
+        source_url=Kind(lambda value: False, ("pic.bin", "file:///pic.bin", "https://me:secret@host/x", ["pic.bin"]))),
+    "FileTree.remove_files": tree_call("remove_files", {"dataset_path": "a"},
+                                       dataset_path=Kind(lambda value: value == "text", ("", "..", "a/.."))),
+    "FileTree.sync_folder": tree_call("sync_folder", {"local_path": "rows"},
+                                      local_path=Kind(lambda value: False, ("gone", "rows.csv", "nul\0"))),
+    "FileTree.upload": tree_call("upload", show_progress=FLAG, compression=Kind(lambda value: True)),
+    "FileTree.finalize": tree_call("finalize", final=True, auto_upload=FLAG, verbose=FLAG,
+                                   raise_on_error=FLAG),
+    "FileTree.publish": tree_call("publish"),
+    "FileTree.is_dirty": tree_call("is_dirty"),
+    "FileTree.is_final": tree_call("is_final"),
+    "FileTree.get_local_copy": tree_call("get_local_copy", {"part": 0, "num_parts": 2}, final=True,
+                                         use_soft_links=SIGNAL),
+    "FileTree.get_mutable_local_copy": tree_call(
+        "get_mutable_local_copy", {"target_folder": "rows", "part": 0, "num_parts": 2}, final=True,
+        target_folder=Kind(lambda value: value == "text", ("rows", "pic.bin", "nul\0")), overwrite=FLAG),
+    "FileTree.verify_dataset_hash": tree_call(
+        "verify_dataset_hash", final=True, skip_hash=FLAG,
+        local_copy_path=Kind(lambda value: value is None, ("gone", "pic.bin", "nul\0"))),
+    "FileTree.list_files": tree_call("list_files", final=True, dataset_path=PATTERNS, dataset_id=FOREIGN_ID),
+    "FileTree.list_added_files": tree_call("list_added_files", final=True),
+    "FileTree.list_removed_files": tree_call("list_removed_files", final=True),
+    "FileTree.list_modified_files": tree_call("list_modified_files", final=True),
+    "FileTree.list_renamed_files": tree_call("list_renamed_files", final=True),
+    "FileTree.get_dependency_graph": tree_call("get_dependency_graph"),
+    "FileTree.get_default_storage": tree_call("get_default_storage"),
+    "FileTree.get_logger": tree_call("get_logger"),
+    "FileTree.add_tags": tree_call("add_tags"),
+    "FileTree.remove_tags": tree_call("remove_tags"),
+    "FileTree.set_metadata": tree_call(
+        "set_metadata", {"metadata": {}}, metadata_name=TITLE,
+        metadata=Kind(lambda value: value is None or isinstance(value, bool | int | float | str | list | dict),
+                      ({"a": math.nan}, {1: b"x"}))),
+    "FileTree.get_metadata": tree_call("get_metadata", metadata_name=TITLE),
     "collect_garbage": Call(collect_garbage, {}, {"dry_run": FLAG, "grace": SPAN, "patience": SPAN}),
     "World": Call(World, {}, {"rank": Kind(lambda value: False, (1,)), "world_size": COUNT}),
     "World.from_environment": Call(World.from_environment),
@@ -474,9 +562,13 @@ def public() -> set[str]:
     return found | {f"TorchLoader.{method}" for method in methods(TorchLoader)}
 
 
+GROUPED: dict[type, str] = {Dataset: "lakefeed.dataset", FileTree: "lakefeed.trees"}
+"""Classes whose methods are in several modules of a package."""
+
+
 def methods(kind: type) -> set[str]:
-    """The public functions that a class itself defines, those of `Dataset` in its groups of methods."""
-    groups = [each for each in kind.__mro__ if kind is Dataset and each.__module__.startswith("lakefeed.dataset")]
+    """The public functions that a class itself defines, those of `GROUPED` ones in all groups of methods."""
+    groups = [each for each in kind.__mro__ if each.__module__.startswith(GROUPED.get(kind, "-"))]
     return {
         name
         for group in groups or [kind]
@@ -511,6 +603,10 @@ def there(shared: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made.save("there", column_types={"img": "file"})
     Table.create("keyed", key_schema={"a": pa.int64()}).write({"a": [1], "s": ["x"]})
     subject().tag("stable")
+    version = FileTree.create("tree", "p")
+    version.add_files("rows")
+    version.finalize(auto_upload=True)
+    TREES[True], TREES[False] = version, FileTree.create("tree", "p", version)
 
 
 POOLS = ("ThreadPoolExecutor", "lakefeed-files", "lakefeed-web-deadline")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lakefeed.loaders.world import World
     from lakefeed.media import MCAP, RRD, Audio, File, Image, Model3D, Video
     from lakefeed.run.version_changes import Changes
+    from lakefeed.trees.file_tree import FileTree
 
 __all__ = [  # noqa: RUF022 - as sorted() sorts, whatever is written in capitals
     "AddedRows",
@@ -34,6 +35,7 @@ __all__ = [  # noqa: RUF022 - as sorted() sorts, whatever is written in capitals
     "DatasetVersion",
     "Fence",
     "File",
+    "FileTree",
     "GarbageReport",
     "Image",
     "MCAP",
@@ -80,6 +82,7 @@ if not TYPE_CHECKING:  # else a type checker would take any name
             "loaders.world": ("World",),
             "media": ("Audio", "File", "Image", "MCAP", "Model3D", "RRD", "Video"),
             "run.version_changes": ("Changes",),
+            "trees.file_tree": ("FileTree",),
         },
     )
 

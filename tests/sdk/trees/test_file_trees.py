@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import lakefeed
 from lakefeed.catalog.lake import Lake
+from lakefeed.cli.references import parse_reference
 from lakefeed.errors import (
     ConflictingPathsError,
     FileError,
@@ -23,6 +24,7 @@ from lakefeed.errors import (
     InvalidArgumentError,
     MissingFileError,
     RefusedTargetError,
+    TagNotFoundError,
     TreeNotFoundError,
     TreeStateError,
     UnsupportedError,
@@ -434,6 +436,24 @@ def test_get_finds_by_id_name_label_and_tags(home: Path, tmp_path: Path) -> None
     ]  # no drafts
     with pytest.raises(TreeStateError, match="'final cut' already"):
         FileTree.create("photos", "animals", dataset_version="final cut")
+
+
+def test_labels_are_versions_of_the_dataset(home: Path, tmp_path: Path) -> None:
+    folder = fill(tmp_path / "f", {"a": "A"})
+    first = finished(folder)
+    finished(fill(folder, {"b": "B"}), dataset_version="gold")
+    assert lakefeed.FileTree is FileTree
+    assert lakefeed.Dataset("animals.photos", version="1.0.0").version == 1
+    rows = lakefeed.Dataset("animals.photos", version="gold")
+    assert rows.to_arrow()["path"].to_pylist() == ["b"]
+    assert rows.added_since("1.0.0").count() == 1
+    assert parse_reference("animals.photos@1.0.0").open().version == 1
+    first.dataset.tag("gold")  # a tag comes first
+    assert lakefeed.Dataset("animals.photos", version="gold").version == 1
+    with pytest.raises(
+        TagNotFoundError, match=r"no tag '2\.0\.0'; the tags are 'gold', and the labels, newest first, 'go"
+    ):
+        len(lakefeed.Dataset("animals.photos", version="2.0.0"))
 
 
 def test_a_label_that_is_taken_while_a_draft_is_open(home: Path, tmp_path: Path) -> None:

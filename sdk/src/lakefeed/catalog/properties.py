@@ -28,6 +28,8 @@ MESSAGE: Final = "lakefeed.message"
 # The work of a routine or ingestion as JSON, and the number of routines between this version and an outside writer.
 WORK: Final = "lakefeed.work"
 DEPTH: Final = "lakefeed.depth"
+LABEL: Final = "lakefeed.label"
+"""The label of a version of a file tree, such as 1.0.0."""
 IDEMPOTENCY_KEY: Final = "lakefeed.idempotency-key"
 # The number of rows added and removed. Iceberg's own counts include rows that only moved to other files.
 ROWS_ADDED: Final = "lakefeed.rows-added"

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lakefeed.catalog import ancestry, file_changes, row_totals, time_travel, tombstones
-from lakefeed.catalog.properties import CODE, DEPTH, MESSAGE, ROWS_ADDED, ROWS_REMOVED, RUN, USER, WORK
+from lakefeed.catalog.properties import CODE, DEPTH, LABEL, MESSAGE, ROWS_ADDED, ROWS_REMOVED, RUN, USER, WORK
 from lakefeed.errors import InvalidArgumentError, TagNotFoundError, VersionNotFoundError, quoted_list
 
 if TYPE_CHECKING:
@@ -125,7 +125,8 @@ def newest_or_empty(table: Table) -> DatasetVersion:
 def find_snapshot(table: Table, version: Pin | None = None, head: Snapshot | None = None) -> Snapshot:
     """Returns the snapshot of a version, as `resolve`. Finds numbers in the ancestry of ``head`` (None: current)."""
     if isinstance(version, str):
-        return tagged_snapshot(table, version)
+        labelled = None if version in table.metadata.refs else _labels(table).get(version)
+        return labelled or tagged_snapshot(table, version)
     if isinstance(version, AsOf):
         return _find_as_of(table, version.timestamp_ms)
     lineage = ancestry.ancestry(table, head)
@@ -133,6 +134,16 @@ def find_snapshot(table: Table, version: Pin | None = None, head: Snapshot | Non
         if version is None or snapshot.sequence_number == version:
             return snapshot
     raise _version_error(table, version, lineage)
+
+
+def _labels(table: Table) -> dict[str, Snapshot]:
+    """Returns the snapshots by the labels that versions of file trees have, newest first."""
+    labels: dict[str, Snapshot] = {}
+    for snapshot in ancestry.ancestry(table):
+        label = None if snapshot.summary is None else snapshot.summary.additional_properties.get(LABEL)
+        if label is not None:
+            labels.setdefault(label, snapshot)
+    return labels
 
 
 def tagged_snapshot(table: Table, label: str) -> Snapshot:
@@ -147,8 +158,10 @@ def tagged_snapshot(table: Table, label: str) -> Snapshot:
     snapshot = table.metadata.snapshot_by_id(refs[label].snapshot_id) if label in refs else None
     if snapshot is None:
         branch = f": {label!r} is a branch, and lakefeed does not read branches" if label in table.metadata.refs else ""
+        labels = list(_labels(table))
         raise TagNotFoundError(
             f"{table.name()[-1]!r} has no tag {label!r}{branch}; the tags are {quoted_list(sorted(refs))}"
+            + (f", and the labels, newest first, {quoted_list(labels)}" if labels else "")
         )
     return snapshot
 

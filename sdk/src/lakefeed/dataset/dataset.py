@@ -34,8 +34,8 @@ class Dataset(Constructors, Reading, Writes, Administration):
 
     Args:
         name: the name of the dataset: ``photos``, or ``team.photos`` in another namespace.
-        version: the number or the tag of the version to read. A number always gives the same rows. None reads the
-            newest version.
+        version: the number or the tag of the version to read, or its label if it is a file tree. A number always gives
+            the same rows. None reads the newest version.
         as_of: read the version that was the newest at this time, given as a datetime with a time zone or as
             milliseconds since 1970.
 

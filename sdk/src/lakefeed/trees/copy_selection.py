@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import reduce
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -14,14 +14,16 @@ from lakefeed.errors import InvalidArgumentError, RefusedTargetError
 from lakefeed.trees.tree_paths import check_conflicts, matching, path_problem, pattern_of
 from lakefeed.trees.tree_rows import TreeRows, column
 
+MAX_PARTS: Final = 1_000_000
+
 
 def check_part(part: Any, num_parts: Any) -> None:
     """Checks the number of a part, from 0, and the number of parts, or None for both."""
     if part is None and num_parts is None:
         return
-    if not is_whole(num_parts) or num_parts < 1:
+    if not is_whole(num_parts) or not 1 <= num_parts <= MAX_PARTS:
         raise InvalidArgumentError(
-            f"num_parts must be a whole number from 1 where part is given, got {num_parts!r:.80}"
+            f"num_parts must be a whole number from 1 to {MAX_PARTS:,} where part is given, got {num_parts!r:.80}"
         )
     if not is_whole(part) or not 0 <= part < num_parts:
         raise InvalidArgumentError(

@@ -128,7 +128,9 @@ def list_external(
     for url in urls:
         check_scheme(check_text(url, "source_url"))
         if holds_credentials(url):
-            raise CredentialsError(f"{display_url(url)} holds credentials, and all readers of the tree see its URLs")
+            raise CredentialsError(
+                f"source_url: {display_url(url)} holds credentials, and all readers of the tree see its URLs"
+            )
         try:
             for path, each in _files_at(url, recursive):
                 if matches(path):

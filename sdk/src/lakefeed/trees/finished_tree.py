@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from lakefeed.catalog.ancestry import ancestry
 from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.properties import LABEL
 from lakefeed.catalog.versions import version_number, version_of
 from lakefeed.errors import DatasetNotFoundError, InvalidArgumentError
 from lakefeed.sources.iceberg_source import IcebergSource
@@ -31,7 +32,6 @@ TAGS_PREFIX: Final = "lakefeed.tree.tags."
 
 # Snapshot summary.
 ID: Final = "lakefeed.tree.id"
-LABEL: Final = "lakefeed.label"
 PARENTS: Final = "lakefeed.tree.parents"
 TAGS: Final = "lakefeed.tree.tags"
 ABOUT: Final = "lakefeed.tree.description"

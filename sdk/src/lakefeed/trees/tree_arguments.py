@@ -125,7 +125,8 @@ def squashed_trees(lake: Lake, ids: Any, pairs: Any) -> list[FinishedTree]:
     else:
         trees = [_newest(lake, pair) for pair in (pairs if is_list(pairs) else [None])]
     if not trees:
-        raise InvalidArgumentError("there is no tree to squash")
+        name = "dataset_project_name_pairs" if ids is None else "dataset_ids"
+        raise InvalidArgumentError(f"{name} is empty: there is no tree to squash")
     return trees
 
 

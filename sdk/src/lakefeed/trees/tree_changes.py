@@ -41,7 +41,7 @@ def add_files(
     source = local_path_of(path, "path")
     matches, target = wildcard_matcher(wildcard, recursive), check_folder(folder, "dataset_path")
     if not os.path.lexists(source):
-        raise MissingFileError(f"add_files: there is no file or folder {str(source)!r}")
+        raise MissingFileError(f"add_files: path={str(source)!r}: there is no such file or folder")
     start = local_path_of(base, "local_base_folder") if base is not None else _default_base(source)
     if not source.is_relative_to(start):
         raise InvalidArgumentError(f"add_files: {str(source)!r} is not below local_base_folder={str(start)!r}")
@@ -88,7 +88,9 @@ def remove_files(draft: DraftTree, pattern: Any, recursive: Any, verbose: Any) -
     check_flag(verbose, "verbose")
     check_flag(recursive, "recursive")
     if pattern is None:
-        raise InvalidArgumentError("remove_files: give a path, a folder or a pattern; '*' removes all files")
+        raise InvalidArgumentError(
+            "remove_files: dataset_path must be a path, a folder or a pattern, got None; '*' removes all files"
+        )
     removed = draft.remove(pattern_of(pattern, "dataset_path"), recursive)
     if verbose:
         logger.info("removed %d files from %s", removed, draft.id)
@@ -100,9 +102,9 @@ def sync_folder(draft: DraftTree, path: Any, folder: Any, verbose: Any) -> Synce
     check_flag(verbose, "verbose")
     source, target = local_path_of(path, "local_path"), check_folder(folder, "dataset_path")
     if not source.exists():
-        raise MissingFileError(f"sync_folder: there is no folder {str(source)!r}. Nothing was removed")
+        raise MissingFileError(f"sync_folder: local_path={str(source)!r}: there is no such folder. Nothing was removed")
     if not source.is_dir():
-        raise FileError(f"sync_folder: {str(source)!r} is not a folder; add it with add_files")
+        raise FileError(f"sync_folder: local_path={str(source)!r} is not a folder; add it with add_files")
     scanned = scan(source, lambda path: True, source, _symlinks(draft))
     counts = draft.sync(_targets(scanned, target, "sync_folder"), target, "sync_folder")
     if verbose:

@@ -20,6 +20,7 @@ from lakefeed.catalog.delete_files import deleted_positions
 from lakefeed.catalog.edit_commit import Draft, edit
 from lakefeed.catalog.file_refs import DataFileRef
 from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.properties import LABEL
 from lakefeed.catalog.reclaim import reclaim_when_full
 from lakefeed.catalog.snapshot_builder import BeforeCommit, PreCommitCheck
 from lakefeed.errors import DatasetExistsError, TreeStateError
@@ -29,7 +30,6 @@ from lakefeed.trees.draft_tables import DraftFacts
 from lakefeed.trees.finished_tree import (
     ABOUT,
     ID,
-    LABEL,
     PARENTS,
     TAGS,
     TREE,

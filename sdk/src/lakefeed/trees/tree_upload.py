@@ -136,7 +136,10 @@ class _Rows:
         with ContentWriter(self._writer, fingerprints, self._progress) as contents:
             before = None
             while group := list(islice(files, GROUP_FILES)):
-                sources = [TreeContent(path, 0, file.path, file.path, status=(file.size, file.fingerprint)) for path, file in group]
+                sources = [
+                    TreeContent(path, 0, file.path, file.path, status=(file.size, file.fingerprint))
+                    for path, file in group
+                ]
                 pending = contents.begin(sources)
                 if before is not None:
                     yield _records(before[0], contents.finish(before[1]))
