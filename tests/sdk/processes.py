@@ -32,6 +32,7 @@ PRELOADED = [
     "lakefeed.catalog.open_catalog",
     "lakefeed.run.row_edits",
     "lakefeed.run.to_memory",
+    "lakefeed.trees.file_tree",
     "multiprocessing.synchronize",
     "numpy.random",
     "pandas",

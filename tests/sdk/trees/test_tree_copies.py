@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -246,3 +247,26 @@ def test_a_copy_that_was_removed_is_made_again(tree: FileTree) -> None:
     assert first.find() == folder
     (folder.parent / "manifest.arrow").unlink()
     assert held(first.get()) == FILES  # beside what is there
+
+
+def test_soft_links_lead_to_the_copy(tree: FileTree, tmp_path: Path) -> None:
+    files = Path(tree.get_local_copy(use_soft_links=False) or "")
+    folder = Path(tree.get_local_copy(use_soft_links=True) or "")
+    assert held(folder) == held(files) == FILES
+    assert all(path.is_symlink() and path.samefile(files / path.relative_to(folder)) for path in folder.rglob("*.txt"))
+    assert not any(path.is_symlink() for path in files.rglob("*"))
+    assert tree.verify_dataset_hash(folder) == []
+    (folder / "a.txt").unlink()
+    (folder / "same.txt").unlink()
+    (folder / "same.txt").write_text("mine")
+    assert tree.get_local_copy(use_soft_links=True) == str(folder)
+    assert (held(folder), (folder / "same.txt").is_symlink()) == (FILES, True)
+    (folder / "mine").write_text("mine")
+    other = tree.get_local_copy(use_soft_links=True)
+    assert (other != str(folder), held(other), (folder / "mine").read_text()) == (True, FILES, "mine")
+    # What the links lead to was evicted: the next call brings it back. Other versions link files, not links.
+    shutil.rmtree(files.parent)
+    assert held(tree.get_local_copy(True, files="d/*")) == {"d/b.txt": "B", "d/e/empty": ""}
+    assert held(tree.get_local_copy(True)) == FILES
+    child = finished(fill(tmp_path / "g", {"a.txt": "A"}), parent_datasets=[tree])
+    assert (Path(child.get_local_copy() or "") / "a.txt").samefile(Path(other or "") / "a.txt")

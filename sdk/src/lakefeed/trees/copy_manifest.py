@@ -45,10 +45,10 @@ class CopiedFile(NamedTuple):
         return self.sha256, self.executable
 
 
-def write_manifest(path: Path, files: Sequence[CopiedFile]) -> None:
-    """Writes the list of the files of a copy."""
+def write_manifest(path: Path, files: Sequence[CopiedFile], size: int) -> None:
+    """Writes the list of the files of a copy, and the bytes that it takes."""
     columns: Mapping[str, Any] = {name: [getattr(file, name) for file in files] for name in MANIFEST_SCHEMA.names}
-    schema = MANIFEST_SCHEMA.with_metadata({BYTES: str(sum(max(file.size, 0) for file in files))})
+    schema = MANIFEST_SCHEMA.with_metadata({BYTES: str(size)})
     with pa.OSFile(str(path), "wb") as target, pa.ipc.new_file(target, schema) as writer:
         writer.write_table(pa.table(columns, schema=schema))
 

@@ -20,8 +20,14 @@ class State(NamedTuple):
     extra: str | None
 
 
-def inspect(folder: Path, files: Sequence[CopiedFile]) -> State:
-    """Returns the state of a copy. Looks at each file, and reads none."""
+def inspect(folder: Path, files: Sequence[CopiedFile], links_to: str | None = None) -> State:
+    """Returns the state of a copy. Looks at each file, and reads none.
+
+    Args:
+        folder: the copy.
+        files: its files.
+        links_to: the folder to whose files all files must be symbolic links; None for files.
+    """
     expected = {file.path: file for file in files}
     direct = {path.rpartition("/")[0] for path in expected}
     folders = {above for path in direct for above in (path, *folders_above(path))}
@@ -33,7 +39,11 @@ def inspect(folder: Path, files: Sequence[CopiedFile]) -> State:
         file = expected.get(path)
         if file is None:
             return State([], path)
-        if is_sealed(status, file.size, file.executable):
+        if links_to is None:
+            intact = is_sealed(status, file.size, file.executable)
+        else:
+            intact = stat.S_ISLNK(status.st_mode) and os.readlink(folder / path) == f"{links_to}/{path}"  # noqa: PTH115
+        if intact:
             del expected[path]
     return State(list(expected.values()), None)
 

@@ -421,7 +421,8 @@ class FileTree(DescribedTree):
         into which somebody has put other files it does nothing, and makes another copy.
 
         Args:
-            use_soft_links: accepted for ClearML's code; files of several copies are hard links where possible.
+            use_soft_links: return a folder of symbolic links to the files of the copy. By default the folder has the
+                files; equal ones of several versions are hard links where possible.
             raise_on_error: raise an error instead of returning None.
             part: the number of one of several parts, from 0: disjoint ones of about the same number of bytes.
             num_parts: the number of parts.

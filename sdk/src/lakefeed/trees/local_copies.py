@@ -6,9 +6,10 @@ import errno
 import hashlib
 import logging
 import os
+import re
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -23,7 +24,7 @@ from lakefeed.trees.copy_selection import check_copied_paths, select_files
 from lakefeed.trees.copy_state import inspect
 from lakefeed.trees.finished_tree import FinishedTree
 from lakefeed.trees.tree_identity import slug
-from lakefeed.trees.tree_materialization import Materialization, copied_files
+from lakefeed.trees.tree_materialization import Materialization, copied_files, write_links
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ FOLDER: Final = "trees"
 SIBLINGS: Final = 4
 """The number of other copies of a dataset, the last used ones, whose files are linked."""
 MAX_COPIES: Final = 1_000
+_LINKS: Final = re.compile(r"-[0-9a-f]{12}-links(-\d+)?$")
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class LocalCopy:
         num_parts: the number of parts.
         patterns: the patterns of the files; none for all files.
         workers: the number of threads.
+        soft_links: makes symbolic links to the files of the copy without this.
     """
 
     tree: FinishedTree
@@ -50,6 +53,7 @@ class LocalCopy:
     num_parts: int | None = None
     patterns: tuple[str, ...] = ()
     workers: int | None = None
+    soft_links: bool = False
 
     @property
     def root(self) -> Path:
@@ -61,7 +65,8 @@ class LocalCopy:
         """The name of the folder of this copy."""
         version = f"{self.tree.table.metadata.table_uuid}/{self.tree.snapshot.snapshot_id}"
         text = repr((version, self.part, self.num_parts, self.patterns))
-        return f"{self._prefix}{slug(self.tree.label)[:40]}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+        name = f"{self._prefix}{slug(self.tree.label)[:40]}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+        return f"{name}-links" if self.soft_links else name
 
     @property
     def _prefix(self) -> str:
@@ -86,13 +91,14 @@ class LocalCopy:
             FileError: the store has lost or damaged a content, or the disk is full. No half copy is left.
         """
         files = self.files
+        target = str(replace(self, soft_links=False).get()) if self.soft_links else None
         digest = hashlib.sha256(self.key.encode()).digest()
         with wrap_os_errors(f"cannot keep a copy of {str(self.tree.id)!r} in {str(self.root)!r}"):
             self.root.mkdir(parents=True, exist_ok=True)
             with named_lock(self.root, digest):
                 for number in range(1, MAX_COPIES):
                     folder = self.root / (self.key if number == 1 else f"{self.key}-{number}")
-                    if self._use(folder, files):
+                    if self._use(folder, files, target):
                         return folder / TREE
         raise FileError(
             f"there are {MAX_COPIES} copies {self.key!r} in {str(self.root)!r} that were changed; remove some"
@@ -103,31 +109,35 @@ class LocalCopy:
         folder = self.root / self.key / TREE
         return folder if folder.is_dir() else None
 
-    def _use(self, folder: Path, files: Sequence[CopiedFile]) -> bool:
+    def _use(self, folder: Path, files: Sequence[CopiedFile], links_to: str | None) -> bool:
         """Creates or mends a copy. Returns False if somebody has added files to it, which are left alone."""
         while True:
-            if not (folder / MANIFEST).exists() and not self._create(folder, files):
+            if not (folder / MANIFEST).exists() and not self._create(folder, files, links_to):
                 return False
             if copy_eviction.mark_used(folder):
                 break  # else it was removed meanwhile
-        state = inspect(folder / TREE, files)
+        state = inspect(folder / TREE, files, links_to)
         if state.extra is not None:
             logger.warning("%s is not in the tree: leaving %s alone, and making another copy", state.extra, folder)
             return False
         if state.damaged:
             logger.warning("mending %d files of %s, such as %r", len(state.damaged), folder, state.damaged[0].path)
-            self._mend(folder, state.damaged)
+            self._mend(folder, state.damaged, links_to)
         return True
 
-    def _create(self, folder: Path, files: Sequence[CopiedFile]) -> bool:
+    def _create(self, folder: Path, files: Sequence[CopiedFile], links_to: str | None) -> bool:
         if os.path.lexists(folder):
             return False  # it is not ours
-        copy_eviction.evict(self.root, self.tree.lake.settings.cache_limit, sum(max(each.size, 0) for each in files))
+        size = sum(max(each.size, 0) for each in files) if links_to is None else 0
+        copy_eviction.evict(self.root, self.tree.lake.settings.cache_limit, size)
         with scratch_folder(self.root, "new-") as scratch:
             new = scratch / "copy"
             (new / TREE).mkdir(parents=True)
-            self._materialization(files).write(files, new / TREE)
-            write_manifest(new / MANIFEST, files)
+            if links_to is None:
+                self._materialization(files).write(files, new / TREE)
+            else:
+                write_links(files, new / TREE, links_to)
+            write_manifest(new / MANIFEST, files, size)
             try:
                 new.rename(folder)
             except OSError as error:
@@ -135,12 +145,15 @@ class LocalCopy:
                     raise  # else another process was faster
         return (folder / MANIFEST).exists()
 
-    def _mend(self, folder: Path, damaged: Sequence[CopiedFile]) -> None:
+    def _mend(self, folder: Path, damaged: Sequence[CopiedFile], links_to: str | None) -> None:
         materialization = self._materialization(damaged, folder)
         for file in damaged:
             target, new = folder / TREE / file.path, folder / f"new-{uuid.uuid4().hex}"
             target.parent.mkdir(parents=True, exist_ok=True)
-            materialization.write_file(file, str(new))
+            if links_to is None:
+                materialization.write_file(file, str(new))
+            else:
+                new.symlink_to(f"{links_to}/{file.path}")
             new.replace(target)
 
     def _materialization(self, files: Sequence[CopiedFile], without: Path | None = None) -> Materialization:
@@ -158,6 +171,6 @@ class LocalCopy:
         used = []
         for folder in self.root.glob(f"{self._prefix}*"):
             at = copy_eviction.last_use(folder)
-            if at is not None:
+            if at is not None and not _LINKS.search(folder.name):
                 used.append((at, folder))
         return [folder for _, folder in sorted(used, reverse=True)[:SIBLINGS]]

@@ -5,13 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import uuid
 from pathlib import Path
 
 from lakefeed.errors import InvalidArgumentError
 from lakefeed.storage.disk.disk_errors import wrap_os_errors
+from lakefeed.storage.disk.path_exchange import exchange
+from lakefeed.storage.disk.scratch import scratch_folder
 from lakefeed.trees.local_copies import LocalCopy
 
+SCRATCH = ".lakefeed-copy-"
 WRITABLE = 0o644
 WRITABLE_AND_EXECUTABLE = 0o755
 
@@ -31,15 +33,11 @@ def copy_to(copy: LocalCopy, target: Path, overwrite: bool) -> Path:
     folder = Path(os.path.realpath(target))
     _check_target(copy, folder, overwrite)
     source = copy.get()
-    new = folder.parent / f".{folder.name[:200]}.lakefeed-{uuid.uuid4().hex[:12]}"
-    with wrap_os_errors(f"cannot copy the tree to {str(folder)!r}"):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            new.mkdir()
-            _copy_files(copy, source, new)
-            _put(new, folder, overwrite)
-        finally:
-            shutil.rmtree(new, ignore_errors=True)
+    with wrap_os_errors(f"cannot copy the tree to {str(folder)!r}"), scratch_folder(folder.parent, SCRATCH) as scratch:
+        new = scratch / "new"
+        new.mkdir()
+        _copy_files(copy, source, new)
+        _put(new, folder, overwrite)
     return folder
 
 
@@ -82,11 +80,12 @@ def _put(new: Path, folder: Path, overwrite: bool) -> None:
             raise
         if not overwrite:
             raise _not_empty_error(folder) from None
-    old = new.with_name(f"{new.name}.old")
+    if exchange(new, folder):
+        return  # what was there goes with the scratch folder
+    old = new.with_name("old")
     folder.rename(old)
     try:
         new.rename(folder)
     except OSError:
         old.rename(folder)
         raise
-    shutil.rmtree(old, ignore_errors=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def local_copy(
     if soft_links is not None:
         check_flag(soft_links, "use_soft_links")
     check_flag(raise_on_error, "raise_on_error")
-    copy = _copy_of(tree, "get_local_copy", part, num_parts, files, workers)
+    copy = replace(_copy_of(tree, "get_local_copy", part, num_parts, files, workers), soft_links=bool(soft_links))
     return _path_or_none(copy.get, raise_on_error, (FileError,))
 
 

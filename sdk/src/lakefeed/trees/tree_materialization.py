@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -63,10 +64,7 @@ class Materialization:
             StorageError: the disk is full, or cannot be written to.
         """
         with wrap_os_errors(f"cannot write the files of {self.tree!r}"):
-            if folds_names(folder):
-                check_folded(files)
-            for name in sorted({each.path.rpartition("/")[0] for each in files}):
-                (folder / name).mkdir(parents=True, exist_ok=True)
+            _prepare(files, folder)
             # The first file of each content is written, then the others are linked to it.
             firsts, others = split_duplicates(files)
             self._each(firsts, folder)
@@ -102,6 +100,20 @@ class Materialization:
 
     def _fill(self, file: CopiedFile, write: Callable[[bytes], object]) -> int:
         return self.store.copy_to(file.sha256, write) if file.external is None else file.external.copy_to(write)
+
+
+def write_links(files: Sequence[CopiedFile], folder: Path, target: str) -> None:
+    """Fills a new, empty folder with symbolic links to the files of the folder ``target``."""
+    _prepare(files, folder)
+    for each in files:
+        os.symlink(f"{target}/{each.path}", f"{folder}/{each.path}")  # noqa: PTH211 - as in `Materialization`
+
+
+def _prepare(files: Sequence[CopiedFile], folder: Path) -> None:
+    if folds_names(folder):
+        check_folded(files)
+    for name in sorted({each.path.rpartition("/")[0] for each in files}):
+        (folder / name).mkdir(parents=True, exist_ok=True)
 
 
 def _groups(files: Sequence[CopiedFile], size: int) -> Iterator[Sequence[CopiedFile]]:
