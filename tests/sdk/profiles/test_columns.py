@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from lakefeed.profiles import Column, ColumnStatistics
-from lakefeed.profiles.sketch import MAX_HASHES, MAX_VALUES, Distinct, Sample, hashes
+from lakefeed.statistics.sketch import MAX_HASHES, MAX_VALUES, Distinct, Sample, hashes
 
 EARLY, LATE = datetime.date(2020, 1, 1), datetime.date(2021, 1, 1)
 BIG = float(2**63)

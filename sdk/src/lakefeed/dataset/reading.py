@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from lakefeed.loaders.torch_loader import TorchLoader
     from lakefeed.loaders.world import World
+    from lakefeed.run.row_profile import RowProfile
 
 
 class Reading(Operations, LocalData):
@@ -256,6 +257,29 @@ class Reading(Operations, LocalData):
             Scan...
         """
         return optimize.explain_run(self._plan)
+
+    def profile(self) -> RowProfile:
+        """Returns statistics of each column: nulls, distinct values, extremes, mean and quantiles.
+
+        They print as a table in a shell and in a notebook. The rows are read once, in bounded memory. The number of
+        distinct values beyond 1,024, and the quantiles of more than 4,096 values, are estimates. Columns of files have
+        statistics of their sizes, widths and so on.
+
+        Raises:
+            FileError: a file of the dataset cannot be read.
+
+        Example:
+            >>> report = Dataset.from_dict({"x": [1, 2, 2, None]}).profile()
+            >>> report.rows, report.columns["x"].nulls, report.columns["x"].distinct
+            (4, 1, 2)
+            >>> report
+            4 rows
+            column  type   nulls  distinct  least  mean  median  greatest
+            x       int64      1         2      1  1.67       2         2
+        """
+        from lakefeed.run.row_profile import profile_rows
+
+        return profile_rows(repr(self), self.schema, self._batches(False))
 
     def __repr__(self) -> str:
         """Returns name, version, rows and columns, as far as they are available. It raises no error."""

@@ -15,7 +15,7 @@ from lakefeed.catalog.schema_changes import SchemaChanges, schema_changes
 from lakefeed.catalog.warehouse import is_warehouse_missing
 from lakefeed.dataset import Dataset, rows_changed_after
 from lakefeed.errors import LakefeedError, UnsupportedError, VersionNotFoundError
-from lakefeed.profiles.column_profile import Column, ColumnStatistics, is_file_type
+from lakefeed.statistics import Column, ColumnStatistics, is_file_type
 from lakefeed.storage.remote.outages import is_outage
 
 FIRST_ROWS = 16

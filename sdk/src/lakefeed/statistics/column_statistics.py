@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakefeed.profiles.sketch import Distinct, Sample, hashes
+from lakefeed.statistics.sketch import Distinct, Sample, hashes
 
 SHARES = (0.05, 0.25, 0.5, 0.75, 0.95)
 ORDERED = (
