@@ -10,7 +10,7 @@ from lakefeed._validate import check_flag, check_keys
 from lakefeed.catalog import properties, version_arguments, versions
 from lakefeed.catalog.action import WriteOptions, takes_write_options
 from lakefeed.dataset.core import Core, build
-from lakefeed.run import row_edits, save, version_list
+from lakefeed.run import row_edits, save
 from lakefeed.run import version_changes as comparison
 
 if TYPE_CHECKING:
@@ -72,7 +72,9 @@ class Versioning(Core):
             >>> [(version.version, version.added_records) for version in Dataset("listed").list_versions()]
             [(2, 2), (1, 1)]
         """
-        return version_list.VersionList(versions.list_versions(self._reference.table()))
+        from lakefeed.run.version_list import VersionList
+
+        return VersionList(versions.list_versions(self._reference.table()))
 
     def added_since(self, from_version: int | str | None = None, to_version: int | str | None = None) -> AddedRows:
         """Returns the rows that the versions after ``from_version`` up to ``to_version`` added, oldest commit first.
