@@ -161,3 +161,24 @@ def double(rows: Dataset) -> Iterator[Any]:
     """The key of each row, and a column that is derived from it."""
     for batch in rows.batches(format="arrow"):
         yield pa.record_batch({"id": batch["id"], "double": pa.array([2 * value for value in batch["x"].to_pylist()])})
+
+
+def write_and_search(table_name: str, index_name: str, keys: int) -> None:
+    """Writes to a keyed table, each of which is followed by a search in an index of it."""
+    from lakefeed import connect
+    from lakefeed.expressions import text
+
+    client, draw = connect(), random.Random()
+    table, index = client.table(table_name), client.text_index(index_name)
+    for _ in range(100):
+        chosen = draw.sample(range(keys), 3)
+        words = [draw.choice(["red", "green"]) for _ in chosen]
+        table.write({"id": chosen, "body": words})
+        client.search(keys, text.find(index["body"], "red"))
+
+
+def refresh_index(index_name: str) -> None:
+    """A refresh of an index."""
+    from lakefeed import connect
+
+    connect().index(index_name).refresh()

@@ -8,6 +8,7 @@
     │   ├── InvalidNameError                            a dataset name that breaks the naming rule
     │   └── CredentialsError                            a URL that would keep a secret in a table
     ├── DatasetNotFoundError       (LookupError)        the dataset does not exist
+    │   ├── IndexNotFoundError                          the search index does not exist
     │   └── TreeNotFoundError      (ValueError)         the file tree does not exist
     ├── DatasetExistsError         (ValueError)         the dataset exists already
     ├── InUseError                 (ValueError)         others use what was to be deleted
@@ -141,6 +142,10 @@ class CredentialsError(InvalidArgumentError):
 
 class DatasetNotFoundError(LakefeedError, LookupError):
     """The dataset does not exist."""
+
+
+class IndexNotFoundError(DatasetNotFoundError):
+    """The search index does not exist. The message lists those that exist."""
 
 
 class TreeNotFoundError(DatasetNotFoundError, ValueError):

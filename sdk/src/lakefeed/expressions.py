@@ -13,6 +13,7 @@ import pyarrow as pa
 from lakefeed._validate import check_data_type, check_text, is_list
 from lakefeed.errors import InvalidArgumentError
 from lakefeed.expr import Term, col, lit
+from lakefeed.keyed.index_terms import TextFunctions
 from lakefeed.keyed.projections import Aux, Cast, Fetch, Merged, Named, Selected, to_value
 from lakefeed.keyed.user_functions import UDF, fetch, udf
 
@@ -54,6 +55,7 @@ __all__ = [
     "select",
     "starts_with",
     "subtract",
+    "text",
     "udf",
     "xor",
 ]
@@ -291,3 +293,4 @@ class _Files:
 http = _Files()
 s3 = _Files()
 file = _Files()
+text = TextFunctions()

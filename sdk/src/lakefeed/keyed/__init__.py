@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from lakefeed.keyed.keyed_scan import Scan
     from lakefeed.keyed.keyed_table import Table
     from lakefeed.keyed.scan_loader import ScanLoader, ShuffleConfig
+    from lakefeed.keyed.search_index import SearchIndex
     from lakefeed.keyed.table_snapshot import Snapshot
+    from lakefeed.keyed.text_index import TextIndex
     from lakefeed.keyed.transaction import Transaction
     from lakefeed.keyed.transaction_operations import Operation
 
@@ -24,10 +26,12 @@ __all__ = [
     "Project",
     "Scan",
     "ScanLoader",
+    "SearchIndex",
     "Shard",
     "ShuffleConfig",
     "Snapshot",
     "Table",
+    "TextIndex",
     "Transaction",
     "connect",
 ]
@@ -43,7 +47,9 @@ if not TYPE_CHECKING:  # else a type checker would take any name
             "keyed_table": ("Table",),
             "scan_loader": ("ScanLoader", "ShuffleConfig"),
             "transaction_operations": ("Operation",),
+            "search_index": ("SearchIndex",),
             "table_snapshot": ("Snapshot",),
+            "text_index": ("TextIndex",),
             "transaction": ("Transaction",),
         },
     )

@@ -12,16 +12,19 @@ from lakefeed.config import Settings, override_settings
 from lakefeed.dataset.core import build
 from lakefeed.dataset.dataset import Dataset
 from lakefeed.errors import ConfigError, InvalidArgumentError, InvalidNameError
-from lakefeed.keyed import keyed_creation, keyed_scan, table_names
+from lakefeed.keyed import index_creation, index_search, keyed_creation, keyed_scan, open_index, table_names
 from lakefeed.keyed.key_ranges import Shard
 from lakefeed.keyed.keyed_table import Table, open_table
 
 if TYPE_CHECKING:
     import datetime as dt
 
+    import pyarrow as pa
     from pyiceberg.catalog import Catalog
 
     from lakefeed.keyed.keyed_scan import Scan
+    from lakefeed.keyed.search_index import SearchIndex
+    from lakefeed.keyed.text_index import TextIndex
 
 
 def connect(settings: Settings | None = None, *, overrides: Mapping[str, Any] | None = None) -> Client:
@@ -165,8 +168,68 @@ class Project:
         new = f"{above}.{new_table}" if above else new_table
         return open_table(self._lake, table_names.rename(self._lake, old.identifier, new))
 
-    def _full(self, identifier: Any) -> str:
-        return f"{self._prefix}{check_text(identifier, 'identifier')}"
+    def create_text_index(
+        self, name: str, *projections: Any, where: Any = None, root_uri: str | None = None, exist_ok: bool = False
+    ) -> TextIndex:
+        """Creates and builds a text index of a table, for `Client.search`.
+
+        Args:
+            name: the name of the index.
+            projections: columns of one table. Those of `lakefeed.expressions.text.field` can be searched for words; the
+                others are filter fields.
+            where: a condition of the rows, as text or a term.
+            root_uri: the location of the files of the index.
+            exist_ok: return the index if it exists with these fields.
+
+        Raises:
+            DatasetExistsError: the index exists, and ``exist_ok`` is False or its fields are others.
+            InvalidArgumentError: no field is a text field, or the columns are not of one table with a key.
+            TypeMismatchError, UnsupportedError: a field has a type that cannot be indexed.
+        """
+        return index_creation.create_text_index(
+            self._lake, self._full(name, "name"), projections, where, root_uri, exist_ok
+        )
+
+    def index(self, name: str) -> SearchIndex:
+        """Returns an index.
+
+        Args:
+            name: the name.
+
+        Raises:
+            IndexNotFoundError: there is no such index.
+        """
+        return open_index.open_index(self._lake, self._full(name, "name"))
+
+    def text_index(self, name: str) -> TextIndex:
+        """Returns a text index.
+
+        Args:
+            name: the name.
+
+        Raises:
+            IndexNotFoundError: there is no such index.
+            InvalidArgumentError: it is an index of another kind.
+        """
+        return open_index.open_text_index(self._lake, self._full(name, "name"))
+
+    def list_indexes(self) -> list[SearchIndex]:
+        """Returns the indexes, ordered by name."""
+        return open_index.list_indexes(self._lake, self._prefix)
+
+    def drop_index(self, name: str) -> None:
+        """Removes an index. Its table stays as it is.
+
+        Args:
+            name: the name.
+
+        Raises:
+            IndexNotFoundError: there is no such index.
+        """
+        open_index.drop_index(self._lake, self._full(name, "name"))
+
+    def _full(self, identifier: Any, argument: str = "identifier") -> str:
+        return f"{self._prefix}{check_text(identifier, argument)}"
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id!r}>" if self.id else f"<{type(self).__name__}>"
@@ -265,6 +328,32 @@ class Client(Project):
             DatasetNotFoundError, VersionNotFoundError: a table or version does not exist.
         """
         return keyed_scan.Scan.of(self._lake, projections, where, asof)
+
+    def search(
+        self,
+        top_k: int,
+        *rank_by: Any,
+        filters: Any = None,
+        freshness_window: dt.timedelta | None = None,
+    ) -> pa.RecordBatchReader:
+        """Returns the key columns of the best rows and their ``score``, best first. Equal scores are ordered by key.
+
+        Args:
+            top_k: the number of rows.
+            rank_by: rankings by fields of indexes of one table, such as
+                ``text.find(index["caption"], "a black cat")``. The scores of several texts are added up.
+            filters: a condition over filter fields, as text or a term, of parts that are joined with ``and``. Only rows
+                for which it is true are ranked.
+            freshness_window: search an index without the newest versions of its table if none of them is older than
+                this. None refreshes the index before the search.
+
+        Raises:
+            InvalidArgumentError: an argument is malformed, or ``filters`` has an ``or``.
+            ColumnNotFoundError, ExpressionError, UnsupportedError: a field or a condition does not fit the index.
+            IndexNotFoundError: there is no such index.
+            DamagedDatasetError: a file of the index is lost; `TextIndex.refresh` builds it anew.
+        """
+        return index_search.Search.of(self._lake, top_k, rank_by, filters, freshness_window).run()
 
     def resume_scan(self, state_json: str) -> Scan:
         """Returns the scan whose state this is: the same rows, though the tables have changed.

@@ -183,7 +183,7 @@ def _merge(tree: Tree, other: Tree) -> None:
 def _tree(projection: Any, schemas: Mapping[str, pa.Schema]) -> Tree:
     match projection:
         case Term():
-            return _placed(_last_name(projection), projection)
+            return _placed(last_name(projection), projection)
         case Named():
             return _placed(projection.name, projection.value)
         case Aux():
@@ -230,7 +230,12 @@ def _placed(path: str, value: Any) -> Tree:
     return tree
 
 
-def _last_name(term: Term) -> str:
+def last_name(term: Term) -> str:
+    """Returns the name of the column that a term is.
+
+    Raises:
+        InvalidArgumentError: it is not a column.
+    """
     names = [token.text for token in tokenize(term.text) if token.kind in ("name", "quoted", "word")]
     if not term.is_column or "[" in term.text or not names or names[-1].startswith(MARK):
         raise InvalidArgumentError(f"`{term.text}` is not a column; give it a name: {{'name': …}}")

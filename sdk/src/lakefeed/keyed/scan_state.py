@@ -28,7 +28,7 @@ def dump_state(reader: ScanReader) -> str:
     state = {
         "format": FORMAT,
         "tables": [table.state() for table in reader.tables],
-        "columns": _dump_tree(reader.tree),
+        "columns": dump_tree(reader.tree),
         "where": reader.where,
     }
     return json.dumps(state)
@@ -49,12 +49,13 @@ def load_state(lake: Lake, text: Any) -> ScanReader:
         named = [{key: each[key] for key in ("table", "uuid", "version", "snapshot", "schema")} for each in tables]
     except (ValueError, TypeError, KeyError) as error:
         raise StateMismatchError(f"state_json is not the state of a scan: {error!r:.80}, in {text!r:.80}") from None
-    return ScanReader(tuple(PinnedTable.resumed(lake, each) for each in named), _load_tree(columns), where)
+    return ScanReader(tuple(PinnedTable.resumed(lake, each) for each in named), load_tree(columns), where)
 
 
-def _dump_tree(tree: Tree) -> dict[str, Any]:
+def dump_tree(tree: Tree) -> dict[str, Any]:
+    """Returns the columns of a scan in a form that JSON has."""
     return {
-        name: {"struct": _dump_tree(value)} if isinstance(value, dict) else _dump(value) for name, value in tree.items()
+        name: {"struct": dump_tree(value)} if isinstance(value, dict) else _dump(value) for name, value in tree.items()
     }
 
 
@@ -87,8 +88,9 @@ def _reference(call: Call) -> str:
     return reference
 
 
-def _load_tree(tree: dict[str, Any]) -> Tree:
-    return {name: _load_tree(value["struct"]) if "struct" in value else _load(value) for name, value in tree.items()}
+def load_tree(tree: dict[str, Any]) -> Tree:
+    """Returns the columns that `dump_tree` wrote."""
+    return {name: load_tree(value["struct"]) if "struct" in value else _load(value) for name, value in tree.items()}
 
 
 def _load(value: dict[str, Any]) -> Any:

@@ -44,6 +44,15 @@ def write_context(lake: Lake) -> Iterator[BeforeCommit]:
 
 
 @contextmanager
+def content_saving(lake: Lake) -> Iterator[tuple[BlobWriter, BeforeCommit]]:
+    """Holds a lease for a commit that names contents. Yields the writer of contents and the check before the commit."""
+    writer = lake.blobs.open_writer()
+    check = PreCommitCheck(writer.require_alive)
+    with reclaim_when_full(lake, lambda: writer.new_objects, check), writer:
+        yield writer, check
+
+
+@contextmanager
 def with_files(
     lake: Lake, plan: Node, types: Mapping[str, str], copy: CopyFiles, stats: bool, label: str
 ) -> Iterator[WriteContext]:

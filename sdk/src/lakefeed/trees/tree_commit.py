@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,10 +20,10 @@ from lakefeed.catalog.edit_commit import Draft, edit
 from lakefeed.catalog.file_refs import DataFileRef
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.properties import LABEL
-from lakefeed.catalog.reclaim import reclaim_when_full
-from lakefeed.catalog.snapshot_builder import BeforeCommit, PreCommitCheck
+from lakefeed.catalog.snapshot_builder import BeforeCommit
 from lakefeed.errors import DatasetExistsError, TreeStateError
 from lakefeed.run.row_edits import newest
+from lakefeed.run.write_context import content_saving
 from lakefeed.sources.iceberg_source import IcebergSource
 from lakefeed.trees.draft_tables import DraftFacts
 from lakefeed.trees.finished_tree import (
@@ -44,18 +43,7 @@ from lakefeed.trees.tree_rows import TREE_SCHEMA, TreeRows, column, different, p
 if TYPE_CHECKING:
     from pyiceberg.table import Table
 
-    from lakefeed.storage.blobs.blob_writer import BlobWriter
-
 BATCH_ROWS = 32_768
-
-
-@contextmanager
-def saving(lake: Lake) -> Iterator[tuple[BlobWriter, BeforeCommit]]:
-    """Holds a lease for a commit that names contents. Yields the writer of contents and the check before the commit."""
-    writer = lake.blobs.open_writer()
-    check = PreCommitCheck(writer.require_alive)
-    with reclaim_when_full(lake, lambda: writer.new_objects, check), writer:
-        yield writer, check
 
 
 def commit_tree(lake: Lake, tree: TreeId, facts: DraftFacts, rows: TreeRows, after: Callable[[], None]) -> FinishedTree:
@@ -75,7 +63,7 @@ def commit_tree(lake: Lake, tree: TreeId, facts: DraftFacts, rows: TreeRows, aft
         CommitConflictError: other writers kept committing first. Nothing was written.
     """
     rows = TreeRows(rows.with_origin(str(tree)))
-    with saving(lake) as (writer, check):
+    with content_saving(lake) as (writer, check):
         if writer.needs_protection:
             writer.protect(rows.digests)
             writer.flush()

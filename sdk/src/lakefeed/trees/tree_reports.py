@@ -19,9 +19,9 @@ from lakefeed.errors import DatasetExistsError, DatasetNotFoundError, InvalidArg
 from lakefeed.media.file import FILE
 from lakefeed.media.file_column_types import typed_schema
 from lakefeed.media.media_records import records_array
+from lakefeed.run.write_context import content_saving
 from lakefeed.sources.iceberg_source import IcebergSource
 from lakefeed.trees.draft_tables import read_rows
-from lakefeed.trees.tree_commit import saving
 from lakefeed.trees.tree_identity import TreeId
 from lakefeed.trees.tree_rows import column
 
@@ -64,7 +64,7 @@ class TreeReports:
             raise InvalidArgumentError(f"a report may have {MAX_TEXT_CHARACTERS:,} characters, got {len(text):,}")
         row = {"tree": self._tree.key, "time": dt.datetime.now(dt.UTC), "kind": kind, "title": title, **values}
         tables = HiddenTables(self._home, NAMESPACE)
-        with saving(self._home) as (writer, check):
+        with content_saving(self._home) as (writer, check):
             record = None
             if file is not None:
                 blob = writer.put(file[1])

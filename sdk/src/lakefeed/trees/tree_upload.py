@@ -23,12 +23,12 @@ from lakefeed.media.cell_sources import ContentSource, StoredContent
 from lakefeed.media.contents import ContentWriter, Progress
 from lakefeed.media.file import FILE
 from lakefeed.run.progress import counted
+from lakefeed.run.write_context import content_saving
 from lakefeed.storage.blobs.blob_writer import BlobWriter
 from lakefeed.storage.cache.file_fingerprints import FileFingerprints
 from lakefeed.trees.draft_tables import SEAL, is_sealed
 from lakefeed.trees.draft_tree import AnyFile, DraftTree, pending_changes
 from lakefeed.trees.folder_scan import LocalFile, current_file
-from lakefeed.trees.tree_commit import saving
 from lakefeed.trees.tree_rows import ADD, CHANGE_SCHEMA
 
 GROUP_FILES: Final = 4_096
@@ -88,7 +88,7 @@ def _split(pending: Mapping[str, AnyFile | None]) -> tuple[dict[str, AnyFile | N
 
 def _upload(draft: DraftTree, ready: Mapping[str, AnyFile | None], show_progress: bool) -> None:
     with ExitStack() as stack:
-        writer, check = stack.enter_context(saving(draft.lake))
+        writer, check = stack.enter_context(content_saving(draft.lake))
         progress: Progress = lambda size: None  # noqa: E731
         if show_progress:
             progress = stack.enter_context(counted(f"files of {draft.id.dataset}", "B"))

@@ -1,0 +1,143 @@
+"""Terms of indexes: the fields that an index has, and the expressions that a search ranks by."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, TypeAlias
+
+from lakefeed._validate import check_text
+from lakefeed.errors import ColumnNotFoundError, InvalidArgumentError, quoted_list
+from lakefeed.expr import Term
+from lakefeed.keyed.projections import Named, last_name
+from lakefeed.keyed.table_terms import table_term, tables_in
+from lakefeed.search.text_schema import TOKENIZERS
+
+INDEX: Final = "index:"
+"""Begins the names by which terms name indexes, where they name tables otherwise."""
+
+
+@dataclass(frozen=True, eq=False)
+class FieldOfText:
+    """A text field of an index that is to be created."""
+
+    value: Term
+    name: str
+    tokenizer: str
+
+
+@dataclass(frozen=True, eq=False)
+class FindText:
+    """A search for the words of a text in a field."""
+
+    index: str
+    field: str
+    text: str
+    boost: float = 1.0
+
+
+Rank: TypeAlias = FindText
+
+
+def index_term(index: str, field: str, known: Sequence[str]) -> Term:
+    """Returns a field of an index as a term.
+
+    Raises:
+        InvalidArgumentError: ``field`` is not text.
+        ColumnNotFoundError: the index has no such field.
+    """
+    if not isinstance(field, str):
+        raise InvalidArgumentError(f"an index takes the name of a field in brackets, got {field!r:.80}")
+    if field not in known:
+        raise ColumnNotFoundError(f"the index {index!r} has no field {field!r}; its fields are {quoted_list(known)}")
+    return table_term(INDEX + index, f"`{field.replace('`', '``')}`")
+
+
+def field_of_index(term: Any, name: str) -> tuple[str, str]:
+    """Returns the index and the field that a term names.
+
+    Raises:
+        InvalidArgumentError: it is not a field of an index.
+    """
+    if isinstance(term, Term) and term.is_column:
+        indexes = [each for each in tables_in(term.text) if each.startswith(INDEX)]
+        if indexes:
+            return indexes[0].removeprefix(INDEX), last_name(term)
+    raise InvalidArgumentError(f"{name} must be a field of an index, such as index['caption'], got {term!r:.80}")
+
+
+def _positive(boost: Any) -> float:
+    if isinstance(boost, bool) or not isinstance(boost, int | float) or not 0 < boost < math.inf:
+        raise InvalidArgumentError(f"boost must be a positive number, got {boost!r:.80}")
+    return float(boost)
+
+
+class TextFunctions:
+    """Functions for text indexes: ``lakefeed.expressions.text``."""
+
+    def field(self, expr: Any, field_name: str | None = None, tokenizer: str = "default") -> FieldOfText:
+        """Returns a field that can be searched for words, for `Project.create_text_index`.
+
+        Args:
+            expr: a column with text, as a term.
+            field_name: the name of the field; None for that of the column.
+            tokenizer: how text is cut into words. ``default`` cuts at everything but letters and digits and takes no
+                notice of case; ``en_stem`` also takes English words of one stem as equal; ``whitespace`` cuts at
+                spaces; ``raw`` takes the text as one word.
+
+        Raises:
+            InvalidArgumentError: an argument is malformed, or the value needs a name.
+        """
+        value = expr.value if isinstance(expr, Named) else expr
+        if not isinstance(value, Term):
+            raise InvalidArgumentError(f"expr must be a column of a table, such as table['text'], got {expr!r:.80}")
+        if field_name is not None and not check_text(field_name, "field_name"):
+            raise InvalidArgumentError("field_name='': a field has a name")
+        if tokenizer not in TOKENIZERS:
+            raise InvalidArgumentError(f"tokenizer={tokenizer!r:.80}: choose one of {quoted_list(TOKENIZERS)}")
+        name = expr.name if isinstance(expr, Named) else None
+        return FieldOfText(value, field_name or name or last_name(value), tokenizer)
+
+    def find(self, expr: Any, term: str) -> FindText:
+        """Returns a ranking by how well a field fits the words of a text (BM25). Rows without any of them are left out.
+
+        Args:
+            expr: a text field of an index, such as ``index["caption"]``.
+            term: the text.
+        """
+        index, name = field_of_index(expr, "expr")
+        return FindText(index, name, check_text(term, "term"))
+
+    def boost(self, expr: Any, boost: float) -> Any:
+        """Returns a ranking whose scores count ``boost`` times.
+
+        Args:
+            expr: a ranking.
+            boost: a positive number.
+        """
+        if not isinstance(expr, Rank):
+            raise InvalidArgumentError(
+                f"expr must be a ranking, such as text.find(index['a'], 'word'), got {expr!r:.80}"
+            )
+        return replace(expr, boost=expr.boost * _positive(boost))
+
+
+def split_text_fields(projections: Sequence[Any]) -> tuple[list[Any], dict[str, str]]:
+    """Returns projections without the marks of text fields, and the tokenizer of each text field."""
+    plain: list[Any] = []
+    tokenizers: dict[str, str] = {}
+    for each in projections:
+        if isinstance(each, FieldOfText):
+            tokenizers[each.name] = each.tokenizer
+            plain.append(Named(each.value, each.name))
+        elif isinstance(each, Mapping):
+            values = dict(each)
+            for name, value in each.items():
+                if isinstance(value, FieldOfText):
+                    tokenizers[name] = value.tokenizer
+                    values[name] = value.value
+            plain.append(values)
+        else:
+            plain.append(each)
+    return plain, tokenizers

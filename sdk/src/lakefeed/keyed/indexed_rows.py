@@ -1,0 +1,130 @@
+"""The rows of an index: a scan of the newest version of its table, which may have another name by now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+
+from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.versions import newest_or_empty, resolve
+from lakefeed.errors import DamagedDatasetError, DatasetNotFoundError, UnsupportedError, VersionNotFoundError
+from lakefeed.keyed.key_matching import one_batch
+from lakefeed.keyed.pinned_table import PinnedTable, require_key
+from lakefeed.keyed.projections import Tree
+from lakefeed.keyed.scan_reader import ScanReader
+from lakefeed.keyed.scan_state import load_tree
+from lakefeed.run.touched_rows import touched_keys
+from lakefeed.search.index_definition import IndexDefinition
+from lakefeed.search.index_ledger import Position
+from lakefeed.search.index_refresh import ChangedRows
+from lakefeed.search.key_text import encode_keys
+from lakefeed.sources.iceberg_source import IcebergSource
+
+MOST_TOUCHED = 0.5
+"""If a larger share of the rows changed, an index is built anew."""
+BATCH_ROWS = 32_768
+
+
+@dataclass(frozen=True, eq=False)
+class IndexedRows:
+    """The rows of an index in one version of its table.
+
+    Attributes:
+        reader: the scan.
+        fields: the columns of the fields.
+    """
+
+    reader: ScanReader
+    fields: Sequence[str]
+
+    @classmethod
+    def newest(cls, lake: Lake, definition: IndexDefinition) -> IndexedRows:
+        """Returns the rows of the newest version.
+
+        Raises:
+            DatasetNotFoundError: the table was dropped.
+            ColumnNotFoundError: a column of the index was dropped or renamed.
+        """
+        name, table = _find_table(lake, definition)
+        keys, version, schema_id = require_key(table, name), newest_or_empty(table), table.metadata.current_schema_id
+        pinned = PinnedTable(lake, definition.table, version, schema_id, keys)
+        pinned.__dict__["source"] = IcebergSource.of(lake, name, table, version, None, schema_id)
+        return cls.of(pinned, load_tree(dict(definition.columns)), definition.where)
+
+    @classmethod
+    def of(cls, table: PinnedTable, tree: Tree, where: str | None) -> IndexedRows:
+        """Returns the rows of a version of a table."""
+        keys = ScanReader((table,), tree, where).key_tree()
+        return cls(ScanReader((table,), {**keys, **tree}, where), list(tree))
+
+    @property
+    def table(self) -> PinnedTable:
+        """The table."""
+        return self.reader.base
+
+    @property
+    def position(self) -> Position:
+        """The version."""
+        version = self.table.version
+        return Position(str(self.table.source.table.metadata.table_uuid), version.version, version.snapshot_id)
+
+    @cached_property
+    def field_schema(self) -> pa.Schema:
+        """The columns of the fields."""
+        return pa.schema([self.reader.schema.field(name) for name in self.fields])
+
+    def rows(self) -> Iterator[pa.RecordBatch]:
+        """Yields all rows, in any order."""
+        return self.reader.unordered()
+
+    def changes(self, since: Position) -> ChangedRows | None:
+        """Returns the rows that changed since an older version; None if all are to be read again."""
+        keys = self._touched(since)
+        if keys is None or keys.num_rows > max(MOST_TOUCHED * (self.table.source.count() or 0), BATCH_ROWS):
+            return None
+        slices = (keys.slice(start, BATCH_ROWS) for start in range(0, keys.num_rows, BATCH_ROWS))
+        return ChangedRows(encode_keys(keys, self.table.keys), map(self.reader.take, slices))
+
+    def _touched(self, since: Position) -> pa.RecordBatch | None:
+        """Returns the distinct keys of the rows that changed; None if that cannot be told."""
+        table, source = self.table, self.table.source
+        if since.version == table.version.version == 0:
+            return pa.RecordBatch.from_pylist([], table.key_schema)
+        try:
+            if since.version > table.version.version or (
+                since.version and resolve(source.table, since.version).snapshot_id != since.snapshot_id
+            ):
+                return None
+            columns, older, newer = self.reader.columns_to_derive, since.version or None, table.version.version
+            batches = list(touched_keys(table.lake, source.name, older, newer, columns))
+        except (VersionNotFoundError, UnsupportedError):
+            return None
+        rows = pa.Table.from_batches([batch.cast(table.key_schema) for batch in batches], table.key_schema)
+        return one_batch(rows.group_by(list(table.keys)).aggregate([]).cast(table.key_schema))
+
+
+def _find_table(lake: Lake, definition: IndexDefinition) -> tuple[str, Any]:
+    """Returns the name and the metadata of the table of an index, which may have been renamed."""
+    try:
+        table = lake.table(definition.table)
+        if str(table.metadata.table_uuid) == definition.table_uuid:
+            return definition.table, table
+    except DatasetNotFoundError:
+        table = None
+    for name in lake.names():
+        try:
+            other = lake.table(name)
+        except (DatasetNotFoundError, DamagedDatasetError):
+            continue
+        if str(other.metadata.table_uuid) == definition.table_uuid:
+            return name, other
+    if table is not None:
+        return definition.table, table  # it was dropped and created again
+    raise DatasetNotFoundError(
+        f"the table {definition.table!r} of the index {definition.name!r} was dropped; remove the index with "
+        f"drop_index({definition.name!r})"
+    )
