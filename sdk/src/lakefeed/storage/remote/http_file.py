@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 from lakefeed.config import FileSettings
 from lakefeed.errors import ConfigError, MissingDependencyError, quoted_list
 from lakefeed.storage.disk.file_identity import CONTENT_RANGE, Identity, check_same, identity_of_response
-from lakefeed.storage.remote.range_buffer import RangeBuffer
 from lakefeed.storage.urls import display_url, scheme
 
 PARTIAL = 206
@@ -52,6 +51,8 @@ class WebFile:
         Raises:
             ChangedFileError: the file is in another state.
         """
+        from lakefeed.storage.remote.range_buffer import RangeBuffer  # for remote files alone
+
         self._url = url
         self._ahead = ahead
         self._settings = settings

@@ -28,7 +28,6 @@ from lakefeed.storage.remote import retries
 from lakefeed.storage.remote.credentials import access_advice, causes, status_of
 from lakefeed.storage.remote.egress_policy import check_host
 from lakefeed.storage.remote.http_file import NoRangesError, WebFile
-from lakefeed.storage.remote.store_file import StoreFile
 from lakefeed.storage.urls import display_url, lower_scheme, redact, safe_cause, split_protocol
 
 if TYPE_CHECKING:
@@ -342,6 +341,8 @@ class RetryingFile(io.RawIOBase):
         known = self._states.find(self._url)
         if split_protocol(self._url)[0] in WEB_PROTOCOLS:
             return WebFile(self._url, self._ahead, self._settings, known, ranged=self._ranges)
+        from lakefeed.storage.remote.store_file import StoreFile
+
         return StoreFile(self._url, *filesystem(self._url), self._ahead, known)
 
     def _skip(self, position: int) -> None:
