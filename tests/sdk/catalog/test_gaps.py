@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from pyiceberg.manifest import ManifestEntry, ManifestEntryStatus, ManifestWriter
 
-from lakefeed import Dataset
+from lakefeed import Dataset, connect
 from lakefeed.catalog import Lake, list_versions
+from lakefeed.catalog.forget_version import forget_version
 from lakefeed.config import Settings
 from lakefeed.errors import UnsupportedError, VersionNotFoundError
-from lakefeed.routines import Routine, run_versions
+from lakefeed.routines import Routine, run_routine, run_versions
 from lakefeed.routines.pending import pending
 from tests.sdk.prepared_homes import PreparedHomes
 
@@ -292,3 +296,76 @@ def _removed() -> object:
     from lakefeed.routines import Removed
 
     return Removed()
+
+
+# ------------------------------------------------------------------------- clients that keep little of the history
+
+
+def forget(lake: Lake, *numbers: int) -> None:
+    """Removes versions as `FileTree.delete` does."""
+    snapshots = {snapshot.sequence_number: snapshot.snapshot_id for snapshot in lake.table("t").metadata.snapshots}
+    for number in numbers:
+        forget_version(lake, "t", snapshots[number])
+
+
+def expire_like_spark(lake: Lake, *numbers: int) -> None:
+    """Expires versions as Iceberg's Java library does: the log begins after the gap. Old metadata files are gone."""
+    expire(lake, *numbers)
+    table = lake.table("t")
+    location = Path(table.metadata_location.removeprefix("file://"))
+    metadata = json.loads(location.read_text())
+    for entry in metadata["metadata-log"]:
+        Path(entry["metadata-file"].removeprefix("file://")).unlink(missing_ok=True)
+    metadata.update({"metadata-log": [], "snapshot-log": metadata["snapshot-log"][-1:]})
+    new = location.with_name(f"09999-{uuid.uuid4()}.metadata.json")
+    new.write_text(json.dumps(metadata))
+    lake.catalog.drop_table(table.name())
+    lake.catalog.register_table(table.name(), str(new))
+
+
+EXPIRY = [expire, forget, expire_like_spark]
+
+
+@pytest.mark.parametrize("remove", EXPIRY)
+@pytest.mark.parametrize("gone", [(2, 4), *(pytest.param(each, marks=pytest.mark.live) for each in ((3,), (2, 3)))])
+def test_older_versions_stay_whoever_removes_one(t: Lake, remove: Callable[..., None], gone: tuple[int, ...]) -> None:
+    rows = {number: ids(Dataset("t", version=number)) for number in numbers(t)}
+    moments = {version.version: version.timestamp_ms for version in list_versions(t.table("t"))}
+    added = {since: set(ids(Dataset("t").added_since(since))) for since in rows if since not in gone and since < 5}
+    run_routine(COPY, up_to=1)
+    remove(t, *gone)
+    assert numbers(t) == [number for number in (5, 4, 3, 2, 1) if number not in gone]
+    for number in numbers(t):
+        assert ids(Dataset("t", version=number)) == rows[number]
+        assert Dataset("t").changes(number).added == len({*rows[5]} - {*rows[number]})
+        if number < 5:
+            assert {*rows[5]} - {*rows[number]} <= set(ids(Dataset("t").added_since(number))) <= added[number]
+    for number in gone:
+        for read in (lambda n=number: Dataset("t", version=n).count(), lambda n=number: Dataset("t").added_since(n)):
+            with pytest.raises(VersionNotFoundError, match=rf"no version {number}: it has expired, was deleted"):
+                read()
+    assert Dataset("t", as_of=moments[5]).version == 5
+    while pending(COPY) is not None:
+        run_routine(COPY)
+    assert ids(Dataset("copied")) in ([1, 2, 3, 5], [1, 3, 5])
+
+
+def test_an_empty_version_stays_when_the_one_after_it_is_removed(home: Path) -> None:
+    table = connect().create_table("t", key_schema={"id": pa.int64()})
+    for number in (1, 2, 3):
+        table.write({"id": [number]})
+    table.delete_keys({"id": [2]})
+    with closing(Lake(Settings.load())) as lake:
+        expire_like_spark(lake, 2, 4)
+        assert numbers(lake) == [5, 3, 1]
+    assert ids(Dataset("t", version=3)) == [1, 2]
+
+
+def test_side_versions_are_recorded_and_are_no_ancestors_over_a_gap(t: Lake) -> None:
+    roll_back(t, 2)
+    Dataset.from_dict({"id": [6]}).overwrite("t")
+    Dataset.from_dict({"id": [7]}).overwrite("t")
+    expire_like_spark(t, 6)
+    assert numbers(t) == [7, 2, 1]
+    entry = t.table("t").current_snapshot().summary.additional_properties["lakefeed.side-snapshots"]
+    assert len(entry.split(",")) == 3

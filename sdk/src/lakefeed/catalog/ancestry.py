@@ -1,6 +1,7 @@
 """The ancestry of a snapshot, across expired snapshots.
 
-A snapshot names its parent. If the parent has expired, older snapshots may still exist. One of them counts as an
+A snapshot names its parent. If the parent has expired, older snapshots may still exist. Which of them are ancestors is
+in the summary of a snapshot that lakefeed has committed. For other writers, a snapshot counts as an
 ancestor if the files of the snapshot prove it, or if the metadata file of its commit says so. If that file is missing,
 it counts if it was the current snapshot before, by the snapshot log, and no file contradicts that. Snapshots that were
 rolled back, and those of unpublished branches, are not ancestors.
@@ -21,11 +22,14 @@ from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
 from lakefeed.catalog.metadata_files import recorded_ancestor
+from lakefeed.catalog.properties import SIDE_SNAPSHOTS
 from lakefeed.catalog.version_files import manifest_entries
-from lakefeed.catalog.version_numbers import is_column_snapshot
+from lakefeed.catalog.version_numbers import NumberedTable, is_column_snapshot
 
 ORIGIN_CACHE_SIZE = 8
 PARENT_HEADER = "parent-snapshot-id"
+MAX_SIDE_SNAPSHOTS = 50
+"""With more of them, a version does not record which snapshots are not its ancestors."""
 
 
 def ancestry(table: Table, head: Snapshot | None = None) -> list[Snapshot]:
@@ -37,6 +41,23 @@ def ancestry(table: Table, head: Snapshot | None = None) -> list[Snapshot]:
         lineage.append(snapshot)
         snapshot = _parent(snapshot, by_id) or _ancestor_over_gap(table, snapshot, by_id)
     return lineage
+
+
+def side_entry(table: Table) -> dict[str, str]:
+    """Returns the summary entry of the next snapshot that names the snapshots that are not its ancestors.
+
+    Snapshots without this entry: those of column files, and all if there are more than `MAX_SIDE_SNAPSHOTS` others.
+    """
+    ancestors = {each.snapshot_id for each in ancestry(table)}
+    versions = (each for each in table.metadata.snapshots if not is_column_snapshot(each))
+    others = sorted(each.snapshot_id for each in versions if each.snapshot_id not in ancestors)
+    return {SIDE_SNAPSHOTS: ",".join(map(str, others))} if len(others) <= MAX_SIDE_SNAPSHOTS else {}
+
+
+def _side_snapshots(snapshot: Snapshot) -> frozenset[int] | None:
+    """Returns the ids in the entry of `side_entry`; None without it."""
+    entry = None if snapshot.summary is None else snapshot.summary.additional_properties.get(SIDE_SNAPSHOTS)
+    return None if entry is None else frozenset(int(each) for each in entry.split(",") if each)
 
 
 def is_child(snapshot: Snapshot, parent: Snapshot) -> bool:
@@ -62,6 +83,10 @@ def _segment(snapshot: Snapshot, by_id: Mapping[int, Snapshot]) -> list[Snapshot
 def _ancestor_over_gap(table: Table, child: Snapshot, by_id: Mapping[int, Snapshot]) -> Snapshot | None:
     """Returns the newest ancestor of a snapshot whose parent has expired; None if there is none."""
     older = sorted((each for each in by_id.values() if _number(each) < _number(child)), key=_number, reverse=True)
+    sides = _side_snapshots(child)
+    if sides is not None:
+        # Numbers ascend with each commit, so all older snapshots existed at the commit of the child.
+        return next((each for each in older if each.snapshot_id not in sides), None)
     origin = _origin(table, child) if older else None
     if origin is not None and not origin.has_parent:
         return None
@@ -137,7 +162,7 @@ class _Origin:
 
     Attributes:
         has_parent: the snapshot had a parent when it was committed.
-        adders: the ids of the snapshots that added its manifests and files.
+        adders: the ids of the snapshots that added its manifests and files, and the files that it removed.
         files: the paths of its files.
         before: the number of the version that added each file of it or of its parent, by path (0: unknown).
     """
@@ -164,8 +189,10 @@ def _origin(table: Table, snapshot: Snapshot) -> _Origin | None:
 
 
 def _read_origin(table: Table, snapshot: Snapshot) -> _Origin:
-    manifests = [each for each in snapshot.manifests(table.io) if each.content == ManifestContent.DATA]
-    adders = {each.added_snapshot_id for each in manifests}
+    everything = snapshot.manifests(table.io)
+    manifests = [each for each in everything if each.content == ManifestContent.DATA]
+    adders = {each.added_snapshot_id for each in everything}
+    by_number = {each.sequence_number: each.snapshot_id for each in table.metadata.snapshots if each.sequence_number}
     files: set[str] = set()
     before: dict[str, int] = {}
     for manifest, entry in manifest_entries(table, manifests, removed=True):
@@ -176,8 +203,15 @@ def _read_origin(table: Table, snapshot: Snapshot) -> _Origin:
         elif manifest.added_snapshot_id != snapshot.snapshot_id:
             continue
         before[path] = entry.file_sequence_number or 0
+        # Also of a file that the snapshot has removed: its parent had it.
+        adders.add(by_number.get(_version_of_number(table, before[path])))
     known = frozenset(each for each in adders if each is not None)
     return _Origin(_has_parent(table, snapshot), known, frozenset(files), before)
+
+
+def _version_of_number(table: Table, sequence_number: int) -> int:
+    """Returns the number of the version that has a sequence number of Iceberg; 0 if it is unknown."""
+    return table.number_of(sequence_number, None) if isinstance(table, NumberedTable) else sequence_number
 
 
 def _adds_files(table: Table, snapshot: Snapshot) -> bool:

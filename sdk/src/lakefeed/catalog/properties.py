@@ -38,6 +38,8 @@ ROWS_REMOVED: Final = "lakefeed.rows-removed"
 REPLACED_EQUAL: Final = "lakefeed.replaced-equal"
 # The number of rows of a version that has delete files. Iceberg's own total counts rows that they remove.
 ROWS: Final = "lakefeed.rows"
+# The ids of the snapshots that existed when a version was committed and are not its ancestors, separated by commas.
+SIDE_SNAPSHOTS: Final = "lakefeed.side-snapshots"
 # The snapshot of the column files of a version; empty if it has none. A version without this entry has its parent's.
 COLUMN_SNAPSHOT: Final = "lakefeed.column-snapshot"
 # The summary of a snapshot of column files has this entry. Such a snapshot is not a version.

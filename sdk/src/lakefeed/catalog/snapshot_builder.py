@@ -30,6 +30,7 @@ from pyiceberg.table import Table, TableProperties
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Operation, Snapshot, SnapshotSummaryCollector, Summary, update_snapshot_summaries
 
+from lakefeed.catalog.ancestry import side_entry
 from lakefeed.catalog.damaged_tables import damage_errors
 from lakefeed.catalog.durability import sync_files
 from lakefeed.catalog.file_io import actual_location
@@ -273,7 +274,8 @@ class SnapshotBuilder:
             parent.summary if parent is not None else None,
         )
         rows = self._row_entry(summary, metadata, parent)
-        return Summary(operation, **{**_column_files_of(parent), **summary.additional_properties}, **rows)
+        sides = side_entry(self._table_of(metadata))
+        return Summary(operation, **{**_column_files_of(parent), **summary.additional_properties, **sides}, **rows)
 
     def _row_entry(self, summary: Summary, metadata: TableMetadata, parent: Snapshot | None) -> dict[str, str]:
         """Returns the entry of the number of rows, which Iceberg's totals do not tell if there are delete files."""

@@ -278,6 +278,8 @@ def _version_error(table: Table, version: int | None, lineage: list[Snapshot]) -
     numbers = quoted_list(version_number(snapshot) for snapshot in lineage)
     deletion = tombstones.deletion_of_version(_earlier_deletions(table), version)
     past = f": its dataset was deleted at {deletion.deleted_at}, before this one was created" if deletion else ""
+    if not past and lineage and 0 < version < version_number(lineage[0]):
+        past = ": it has expired, was deleted, or was rolled back"
     return VersionNotFoundError(f"{name!r} has no version {version}{past}; the versions, newest first, are {numbers}")
 
 
