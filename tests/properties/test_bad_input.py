@@ -461,6 +461,7 @@ CALLS: dict[str, Call] = {
     "FileTree.get": Call(FileTree.get, {"dataset_project": "p", "dataset_name": "tree"}, {
         **TREE_KINDS, "dataset_project": Kind(lambda value: value is None, TITLE.bad),
         "dataset_name": Kind(lambda value: value is None, TITLE.bad), "only_completed": SIGNAL, "only_published": FLAG,
+        "alias": optional(TEXT), "auto_create": FLAG, "writable_copy": FLAG, "include_archived": FLAG,
         "dataset_tags": Kind(lambda value: value is None or value == [], TAGS.bad),
         "dataset_version": Kind(lambda value: value is None, ("9.9.9", *TITLE.bad))}),
     "FileTree.list_datasets": Call(FileTree.list_datasets, {}, {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import socket
 import uuid
 from collections.abc import Mapping
@@ -93,6 +94,15 @@ def test_arguments_have_the_names_and_positions_of_clearml(name: str) -> None:
     parameters = inspect.signature(getattr(Dataset, name)).parameters.values()
     by_position = [each.name for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD and each.name != "self"]
     assert by_position == SEED[name].split()
+
+
+def test_the_dictionary_names_each_call_and_argument() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "file-trees.md").read_text()
+    _, _, after = page.partition("## From ClearML")
+    dictionary, _, _ = after.partition("## From DVC")
+    assert "`file_entries_dict`" in dictionary
+    for name, arguments in SEED.items():
+        assert re.search(rf"\b{name}\({', '.join(arguments.split())}\)`", dictionary), name
 
 
 def test_versions_hold_what_was_added_changed_and_removed(home: Path, tmp_path: Path) -> None:

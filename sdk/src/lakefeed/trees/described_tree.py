@@ -39,8 +39,15 @@ class DescribedTree:
 
     @property
     def version(self) -> str | None:
-        """The label. That of a draft without one is drawn by `finalize`; until then it is None."""
+        """The label. That of a draft without one is drawn by `finalize`; until then it is None.
+
+        That of a draft may be set, for example if another version took it meanwhile.
+        """
         return self._tree.label if isinstance(self._tree, FinishedTree) else self._tree.facts.label
+
+    @version.setter
+    def version(self, label: str | None) -> None:
+        tree_facts.change_label(self._tree, label)
 
     @property
     def tags(self) -> list[str]:

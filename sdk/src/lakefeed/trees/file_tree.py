@@ -112,6 +112,10 @@ class FileTree(DescribedTree):
         only_published: bool = False,
         *,
         dataset_version: str | None = None,
+        alias: str | None = None,
+        auto_create: bool = False,
+        writable_copy: bool = False,
+        include_archived: bool = False,
     ) -> FileTree:
         """Returns a tree: that of an id, or the newest one that fits.
 
@@ -124,6 +128,10 @@ class FileTree(DescribedTree):
                 if there is no version.
             only_published: only published versions.
             dataset_version: the label.
+            alias: accepted for ClearML's code; there are no tasks.
+            auto_create: create a draft if the project has no tree of the name.
+            writable_copy: create a draft with the tree as its parent, and return the draft.
+            include_archived: accepted for ClearML's code; there is no archive.
 
         Returns:
             The tree.
@@ -133,7 +141,11 @@ class FileTree(DescribedTree):
             InvalidArgumentError: an argument is wrong.
         """
         wanted = tree_arguments.wanted(dataset_project, dataset_name, dataset_tags, only_published, dataset_version)
-        return cls._of(tree_arguments.find(Lake.current(), dataset_id, wanted, only_completed))
+        tree_arguments.check_get_options(alias, auto_create, writable_copy, include_archived)
+        if auto_create and tree_arguments.is_new(Lake.current(), dataset_id, wanted):
+            return cls.create(str(wanted.name), wanted.project)
+        tree = cls._of(tree_arguments.find(Lake.current(), dataset_id, wanted, only_completed))
+        return cls.create(tree.name, tree.project, [tree]) if writable_copy else tree
 
     @classmethod
     def list_datasets(

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lakefeed.catalog.ancestry import ancestry
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.properties import LABEL
 from lakefeed.catalog.versions import version_number, version_of
-from lakefeed.errors import DatasetNotFoundError, InvalidArgumentError
+from lakefeed.errors import DatasetNotFoundError, InvalidArgumentError, TreeNotFoundError
 from lakefeed.sources.iceberg_source import IcebergSource
 from lakefeed.trees.draft_tables import read_rows
 from lakefeed.trees.tree_identity import TreeId
@@ -54,6 +54,9 @@ class FinishedTree:
     table: Table
     snapshot: Snapshot
     older: Snapshot | None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (self.lake, self.id)
 
     @property
     def id(self) -> TreeId:
@@ -116,6 +119,14 @@ class FinishedTree:
         """
         source = IcebergSource(self.lake, self.dataset, version_of(self.snapshot, self.table))
         return TreeRows.of(read_rows(self.lake, source, TREE_SCHEMA))
+
+
+def _reopen(lake: Lake, tree: TreeId) -> FinishedTree:
+    """Returns the version of an id, in another process."""
+    finished = find_finished(lake, tree)
+    if finished is None:
+        raise TreeNotFoundError(f"there is no file tree {str(tree)!r}; it may have been deleted")
+    return finished
 
 
 def fact_of(snapshot: Snapshot, name: str) -> str | None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from lakefeed.errors import FileError, InvalidArgumentError, MissingFileError, RefusedTargetError
 from lakefeed.storage.cache.file_fingerprints import status_fingerprint
+from lakefeed.storage.urls import expand_home
 from lakefeed.trees.tree_paths import path_problem
 
 logger = logging.getLogger(__name__)
@@ -49,11 +50,16 @@ def local_path_of(value: Any, argument: str) -> Path:
     text = os.fspath(value)
     if not isinstance(text, str) or not text or "\0" in text:
         raise InvalidArgumentError(f"{argument} must be the path of a file or folder, got {value!r:.80}")
-    return Path(os.path.abspath(Path(text).expanduser()))  # noqa: PTH100 - resolve() would replace links
+    return Path(os.path.abspath(expand_home(text)))  # noqa: PTH100 - resolve() would replace links
 
 
 def scan(
-    path: Path, matches: Callable[[str], bool], base: Path, symlinks: Symlinks, recursive: bool = True
+    path: Path,
+    matches: Callable[[str], bool],
+    base: Path,
+    symlinks: Symlinks,
+    recursive: bool = True,
+    left_out: Iterable[Path] = (),
 ) -> dict[str, LocalFile]:
     """Returns the files of a folder, or one file, by their paths relative to ``base``.
 
@@ -63,6 +69,7 @@ def scan(
         base: a folder that contains ``path``.
         symlinks: see `Symlinks`.
         recursive: include the files in folders below ``path``.
+        left_out: folders below ``path`` that are left out.
 
     Raises:
         MissingFileError: the path does not exist.
@@ -75,6 +82,8 @@ def scan(
         if not is_folder:
             relative = os.path.relpath(path, base)
             return {_checked(relative, str(path)): _local_file(str(path))} if matches(relative) else {}
+    except FileError:
+        raise
     except OSError as error:
         raise _read_error(str(path), error) from error
     inside = os.path.relpath(path, base)
@@ -82,13 +91,16 @@ def scan(
     root = os.path.realpath(path) if symlinks == "error" else None
     return {
         _checked(relative, found): _local_file(found, root)
-        for relative, found in sorted(_walk(str(path), prefix, root, recursive))
+        for relative, found in sorted(_walk(str(path), prefix, root, recursive, left_out))
         if matches(relative)
     }
 
 
-def _walk(folder: str, prefix: str, root: str | None, recursive: bool) -> Iterator[tuple[str, str]]:
+def _walk(
+    folder: str, prefix: str, root: str | None, recursive: bool, left_out: Iterable[Path]
+) -> Iterator[tuple[str, str]]:
     """Yields relative and absolute paths of all but folders. Follows links, but not to a folder around them."""
+    skipped = {_identity(os.stat(each)) for each in left_out if each.is_dir()}  # noqa: PTH116
     waiting = [(folder, prefix, frozenset([_identity(os.stat(folder))]))]  # noqa: PTH116
     while waiting:
         current, above, ancestors = waiting.pop()
@@ -106,7 +118,9 @@ def _walk(folder: str, prefix: str, root: str | None, recursive: bool) -> Iterat
             if entry.is_symlink():
                 _check_inside(entry.path, root)
             identity = _identity(os.stat(entry.path))  # noqa: PTH116
-            if identity in ancestors:
+            if identity in skipped:
+                logger.warning("leaving out %r, which is the lake itself or its cache", entry.path)
+            elif identity in ancestors:
                 logger.warning("not following the link %r to a folder around it", entry.path)
             else:
                 waiting.append((entry.path, f"{above}{entry.name}/", ancestors | {identity}))
@@ -134,6 +148,8 @@ def _local_file(path: str, root: str | None = None) -> LocalFile:
         status = os.stat(path)  # noqa: PTH116 - creating a Path costs more than the call
         if root is not None and stat.S_ISLNK(os.lstat(path).st_mode):
             _check_inside(path, root)
+    except FileError:
+        raise
     except OSError as error:
         raise _read_error(path, error) from error
     if not stat.S_ISREG(status.st_mode):
@@ -158,9 +174,14 @@ def _check_inside(path: str, root: str | None) -> None:
 def _checked(relative: str, path: str) -> str:
     problem = path_problem(relative)
     if problem is not None:
-        shown = os.fsencode(path).decode("utf-8", "backslashreplace")
-        raise InvalidArgumentError(f"the file '{shown}' cannot be in a tree: its path {problem}; rename it")
+        raise InvalidArgumentError(f"the file '{_shown(path)}' cannot be in a tree: its path {problem}; rename it")
     return relative
+
+
+def _shown(path: str) -> str:
+    """Returns a path for a message, in one line."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def _kind(mode: int) -> str:
@@ -169,7 +190,7 @@ def _kind(mode: int) -> str:
 
 
 def _read_error(path: str, error: OSError) -> FileError:
-    shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+    shown = _shown(path)
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         target = f", a link to {os.readlink(path)!r}" if os.path.islink(path) else ""  # noqa: PTH114, PTH115
         return MissingFileError(f"there is no file or folder '{shown}'{target}")

@@ -31,7 +31,8 @@ def copy_to(copy: LocalCopy, target: Path, overwrite: bool) -> Path:
         FileError: the tree cannot be copied. The target is as it was.
     """
     folder = Path(os.path.realpath(target))
-    _check_target(copy, folder, overwrite)
+    with wrap_os_errors(f"cannot copy the tree to {str(folder)!r}"):
+        _check_target(copy, folder, overwrite)
     source = copy.get()
     with wrap_os_errors(f"cannot copy the tree to {str(folder)!r}"), scratch_folder(folder.parent, SCRATCH) as scratch:
         new = scratch / "new"

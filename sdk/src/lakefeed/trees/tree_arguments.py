@@ -94,6 +94,23 @@ def find(lake: Lake, tree: Any, wanted: TreeQuery, only_completed: Any) -> Finis
     return match
 
 
+def check_get_options(alias: Any, auto_create: Any, writable_copy: Any, include_archived: Any) -> None:
+    """Checks the arguments of `FileTree.get` beside those that choose a tree."""
+    if alias is not None:
+        check_text(alias, "alias")
+    check_flag(auto_create, "auto_create")
+    check_flag(writable_copy, "writable_copy")
+    check_flag(include_archived, "include_archived")
+
+
+def is_new(lake: Lake, tree: Any, wanted: TreeQuery) -> bool:
+    """Returns whether a project has no tree of a name, neither a version nor a draft."""
+    if tree is not None or wanted.project is None or wanted.name is None:
+        return False
+    query = TreeQuery(wanted.project, wanted.name)
+    return next(tree_lookup.find_versions(lake, query), None) is None and not tree_lookup.find_drafts(lake, query)
+
+
 def _require_name(wanted: TreeQuery) -> None:
     if wanted.project is None and wanted.name is None:
         raise InvalidArgumentError("give dataset_id, or dataset_project and dataset_name")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 from typing import Any
 
 from lakefeed._validate import check_flag
@@ -13,7 +14,7 @@ from lakefeed.trees.draft_tree import DraftTree
 from lakefeed.trees.external_files import list_external
 from lakefeed.trees.finished_tree import FinishedTree
 from lakefeed.trees.folder_scan import LocalFile, local_path_of, scan
-from lakefeed.trees.tree_paths import check_folder, check_path, join, pattern_of, wildcard_matcher
+from lakefeed.trees.tree_paths import check_folder, check_path, is_wild, join, pattern_of, wildcard_matcher
 from lakefeed.trees.tree_results import AddedFiles, Synced
 
 logger = logging.getLogger(__name__)
@@ -41,11 +42,12 @@ def add_files(
     source = local_path_of(path, "path")
     matches, target = wildcard_matcher(wildcard, recursive), check_folder(folder, "dataset_path")
     if not os.path.lexists(source):
-        raise MissingFileError(f"add_files: path={str(source)!r}: there is no such file or folder")
+        hint = "; patterns go into wildcard" if is_wild(source.name) else ""
+        raise MissingFileError(f"add_files: path={str(source)!r}: there is no such file or folder{hint}")
     start = local_path_of(base, "local_base_folder") if base is not None else _default_base(source)
     if not source.is_relative_to(start):
         raise InvalidArgumentError(f"add_files: {str(source)!r} is not below local_base_folder={str(start)!r}")
-    scanned = scan(source, matches, start, _symlinks(draft), recursive)
+    scanned = scan(source, matches, start, _symlinks(draft), recursive, _own_folders(draft))
     counts = draft.add(_targets(scanned, target, "add_files"), "add_files")
     if verbose:
         logger.info("added %d files to %s, modified %d", counts.added, draft.id, counts.modified)
@@ -58,6 +60,11 @@ def _default_base(source: Any) -> Any:
 
 def _symlinks(draft: DraftTree) -> Any:
     return draft.facts.symlinks
+
+
+def _own_folders(draft: DraftTree) -> list[Path]:
+    """Returns the folders of the lake, which changes while its own files are added."""
+    return [draft.lake.settings.home, draft.lake.settings.cache]
 
 
 def _targets(scanned: dict[str, LocalFile], folder: str, origin: str) -> dict[str, LocalFile]:
@@ -105,7 +112,7 @@ def sync_folder(draft: DraftTree, path: Any, folder: Any, verbose: Any) -> Synce
         raise MissingFileError(f"sync_folder: local_path={str(source)!r}: there is no such folder. Nothing was removed")
     if not source.is_dir():
         raise FileError(f"sync_folder: local_path={str(source)!r} is not a folder; add it with add_files")
-    scanned = scan(source, lambda path: True, source, _symlinks(draft))
+    scanned = scan(source, lambda path: True, source, _symlinks(draft), left_out=_own_folders(draft))
     counts = draft.sync(_targets(scanned, target, "sync_folder"), target, "sync_folder")
     if verbose:
         logger.info("removed %d files from %s, changed %d", counts[0], draft.id, counts[1])

@@ -207,5 +207,6 @@ def taken_error(facts: DraftFacts, labels: Collection[str]) -> TreeStateError:
     """Returns the error for a label that another version has."""
     return TreeStateError(
         f"{facts.project}/{facts.name} has a version {facts.label!r} already; labels are unique. Choose another "
-        f"dataset_version, such as {next_label(labels, labels)!r}, or leave it out"
+        f"dataset_version, such as {next_label(labels, labels)!r}, or leave it out; that of a draft is set by "
+        "tree.version = …"
     )

@@ -18,7 +18,7 @@ from lakefeed.storage.urls import redact
 from lakefeed.trees.draft_tables import DRAFT, facts_of
 from lakefeed.trees.draft_tree import DraftTree
 from lakefeed.trees.finished_tree import PUBLISHED_PREFIX, TAGS_PREFIX, FinishedTree
-from lakefeed.trees.tree_identity import check_tags
+from lakefeed.trees.tree_identity import check_label, check_tags
 from lakefeed.trees.tree_lookup import open_tree
 
 if TYPE_CHECKING:
@@ -68,6 +68,20 @@ def change_tags(
     now.facts = replace(now.facts, tags=tuple(dict.fromkeys(change(now.facts.tags, given))))
     update_properties(now.table.tables, now.table.name, {DRAFT: now.facts.to_json()})
     return now
+
+
+def change_label(tree: DraftTree | FinishedTree, label: Any) -> None:
+    """Changes the label of a draft; None for one that `finalize` draws.
+
+    Raises:
+        TreeStateError: the tree is final.
+    """
+    if isinstance(tree, FinishedTree):
+        raise TreeStateError(f"the tree {str(tree.id)!r} is final, and its label {tree.label!r} never changes")
+    chosen = None if label is None else check_label(label)
+    reopened(tree)
+    tree.facts = replace(tree.facts, label=chosen)
+    update_properties(tree.table.tables, tree.table.name, {DRAFT: tree.facts.to_json()})
 
 
 def reopened(tree: DraftTree | FinishedTree) -> DraftTree | FinishedTree:
