@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lakefeed.compute.compute_engine import check_workers, run_task
-from lakefeed.errors import InvalidArgumentError, MissingDependencyError
+from lakefeed.errors import InvalidArgumentError, MissingDependencyError, quoted_list
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -26,6 +26,7 @@ class Dask:
         address: the address of an existing cluster, such as ``tcp://scheduler:8786``. None starts processes on this
             machine.
         workers: the number of these processes. None starts one for each CPU.
+        client: an open client of an existing cluster, which stays open.
 
     Raises:
         InvalidArgumentError: an argument is malformed.
@@ -33,8 +34,13 @@ class Dask:
 
     address: str | None = None
     workers: int | None = None
+    client: Client | None = None
 
     def __post_init__(self) -> None:
+        if self.client is not None:
+            _check_client(self.client)
+            if self.address is not None or self.workers is not None:
+                raise InvalidArgumentError("give Dask either a client, or an address or a number of workers")
         if self.address is not None and not isinstance(self.address, str):
             raise InvalidArgumentError(
                 f"Dask(address=…) must be text such as tcp://scheduler:8786, got {self.address!r:.80}"
@@ -49,9 +55,9 @@ class Dask:
         Raises:
             MissingDependencyError: Dask is not installed.
         """
-        if self.address is None:
+        if self.address is None and self.client is None:
             return self.workers or os.cpu_count() or 1
-        with closing(self._client()) as client:
+        with self._open() as client:
             threads: dict[str, int] = client.nthreads()
         return max(1, sum(threads.values()))
 
@@ -66,7 +72,7 @@ class Dask:
         """
         from distributed import as_completed
 
-        with closing(self._client()) as client:
+        with self._open() as client:
             # Unlike a result that was computed before, a file that was written may be gone: nothing is reused.
             futures = client.map(run_task, tasks, pure=False)
             indices = {future.key: index for index, future in enumerate(futures)}
@@ -76,7 +82,10 @@ class Dask:
             finally:
                 client.cancel(futures)
 
-    def _client(self) -> Client:
+    def _open(self) -> AbstractContextManager[Client]:
+        return closing(self._new_client()) if self.client is None else nullcontext(self.client)
+
+    def _new_client(self) -> Client:
         try:
             from distributed import Client
         except ImportError as error:
@@ -87,3 +96,35 @@ class Dask:
         return Client(
             n_workers=self.workers, threads_per_worker=1, processes=True, dashboard_address=":0", set_as_default=False
         )
+
+
+@contextmanager
+def dask_engine(client: Any, arguments: Mapping[str, Any]) -> Iterator[Dask]:
+    """Yields an engine on a client, or on a new client with these arguments, which is closed afterwards.
+
+    Raises:
+        InvalidArgumentError: both are given, or the client is none.
+        MissingDependencyError: Dask is not installed.
+    """
+    if client is not None and arguments:
+        raise InvalidArgumentError(f"give either a client, or arguments of a new one ({quoted_list(arguments)})")
+    if client is not None or not arguments:
+        yield Dask(client=client)
+        return
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise MissingDependencyError("Dask is not installed: pip install 'lakefeed[dask]'") from error
+    with Client(**{"set_as_default": False, **arguments}) as own:
+        yield Dask(client=own)
+
+
+def _check_client(client: Any) -> None:
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise MissingDependencyError("Dask is not installed: pip install 'lakefeed[dask]'") from error
+    if not isinstance(client, Client):
+        raise InvalidArgumentError(f"Dask(client=…) must be a distributed.Client, got {client!r:.80}")
+    if client.asynchronous:
+        raise InvalidArgumentError("Dask(client=…) must be a synchronous client: Client(…, asynchronous=False)")

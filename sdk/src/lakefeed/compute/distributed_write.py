@@ -237,7 +237,7 @@ class _DistributedWrite:
     def _run_tasks(self, builder: SnapshotBuilder, tasks: Sequence[bytes]) -> dict[int, WriteResult]:
         done: dict[int, WriteResult] = {}
         try:
-            with counted(self.label, " rows") as progress, _closing(self.engine.run(tasks)) as running:
+            with counted(self.label, " rows") as progress, closing_tasks(self.engine.run(tasks)) as running:
                 for index, result in running:
                     if isinstance(result, StorageFullError):
                         self.objects.update(result.remaining_objects)
@@ -270,7 +270,7 @@ class _DistributedWrite:
 
 
 @contextmanager
-def _closing(results: Iterator[tuple[int, Any]]) -> Iterator[Iterator[tuple[int, Any]]]:
+def closing_tasks(results: Iterator[tuple[int, Any]]) -> Iterator[Iterator[tuple[int, Any]]]:
     """Stops the tasks of an engine at the end of the block."""
     try:
         yield results
@@ -288,7 +288,15 @@ def _first_stop(done: Mapping[int, WriteResult]) -> int | None:
 def _check(rows: Any, engine: Any) -> None:
     if not isinstance(rows, Dataset):
         raise InvalidArgumentError(f"rows must be a Dataset, got {rows!r:.80}")
-    # Its width is not looked at: a cluster is asked for that.
+    check_engine(engine)
+
+
+def check_engine(engine: Any) -> None:
+    """Checks an engine, but not its width: a cluster is asked for that.
+
+    Raises:
+        InvalidArgumentError: this is not an engine.
+    """
     if isinstance(engine, type) or not callable(getattr(engine, "run", None)):
         raise InvalidArgumentError(
             f"engine must be an Engine such as lakefeed.compute.Processes(4) or Dask(), got {engine!r:.80}"

@@ -94,3 +94,22 @@ def _results(running: dict[Future[Any], int]) -> Iterator[tuple[int, Any]]:
                 other.cancel()
     if failure is not None:
         raise failure
+
+
+@dataclass(frozen=True)
+class InProcess:
+    """This process, which runs the tasks one after the other."""
+
+    @property
+    def width(self) -> int:
+        """The number of tasks that run at once."""
+        return 1
+
+    def run(self, tasks: Sequence[bytes]) -> Iterator[tuple[int, Any]]:
+        """Yields the index and the result of each task, as `Engine.run` does.
+
+        Args:
+            tasks: the serialized tasks.
+        """
+        for index, task in enumerate(tasks):
+            yield index, run_task(task)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -47,10 +47,14 @@ class TableHandle:
     location: str
 
     @classmethod
-    def of(cls, table: Table) -> TableHandle:
+    def of(cls, table: Table, snapshots: Collection[int] = ()) -> TableHandle:
+        """Returns the reference; of the snapshots it has those with the ids ``snapshots``."""
         # Its history is not needed, and may be long.
-        none: dict[str, object] = {"snapshots": [], "snapshot_log": [], "metadata_log": [], "refs": {}}
-        bare: TableMetadata = table.metadata.model_copy(update={**none, "current_snapshot_id": None})
+        some = [each for each in table.metadata.snapshots if each.snapshot_id in snapshots]
+        refs = {name: ref for name, ref in table.metadata.refs.items() if ref.snapshot_id in snapshots}
+        history: dict[str, object] = {"snapshots": some, "snapshot_log": [], "metadata_log": [], "refs": refs}
+        current = table.metadata.current_snapshot_id if refs else None
+        bare: TableMetadata = table.metadata.model_copy(update={**history, "current_snapshot_id": current})
         return cls(tuple(table.name()), bare.model_dump_json(), str(table.metadata_location))
 
     def open(self, lake: Lake) -> Table:

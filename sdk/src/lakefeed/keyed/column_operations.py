@@ -165,34 +165,44 @@ def use_column_file(draft: Draft, file: DataFileRef, operation: Operation) -> No
             f"another writer has written columns {quoted_list(sorted(newer))} of {file.path} since version "
             f"{operation.base}; nothing was written. Derive them again"
         )
-    (written,) = operation.files
-    if field_ids(draft.table.schema(), operation.columns) == operation.field_ids:
-        draft.use_columns(file, operation.columns, written)
-        return
     schema = pa.schema([draft.schema.field(name) for name in operation.columns])
-    draft.set_columns(file, operation.columns, operation.id, partial(staged_groups, draft, file, [operation], schema))
+    use_staged_columns(draft, file, [operation], schema)
+
+
+def use_staged_columns(draft: Draft, file: DataFileRef, operations: Sequence[Operation], schema: pa.Schema) -> None:
+    """Adds the values of column files that follow one another to a data file: one file as it is, if it fits.
+
+    Args:
+        draft: the changes.
+        file: the data file.
+        operations: the column files, in the order of the rows.
+        schema: the columns.
+    """
+    first, names = operations[0], operations[0].columns
+    if len(operations) == 1 and field_ids(draft.table.schema(), names) == first.field_ids:
+        draft.use_columns(file, names, first.files[0])
+        return
+    key = tuple(each.id for each in operations)
+    draft.set_columns(file, names, key, partial(staged_groups, draft, file, operations, schema))
 
 
 def staged_groups(
     draft: Draft, file: DataFileRef, operations: Sequence[Operation], schema: pa.Schema
 ) -> Iterator[pa.RecordBatch]:
     """Yields the values of column files, one batch for each row group of their data file."""
-    values = _Rows(values_of(draft.table.io, operations))
-    for rows in row_group_sizes(draft, file):
+    source = IcebergSource.of(draft.lake, draft.table.name()[-1], draft.table, resolve(draft.table))
+    yield from values_in_groups(draft.table.io, source.group_sizes(file), operations, schema)
+
+
+def values_in_groups(
+    io: FileIO, sizes: Sequence[int], operations: Sequence[Operation], schema: pa.Schema
+) -> Iterator[pa.RecordBatch]:
+    """Yields the values of column files in batches of these sizes."""
+    values = _Rows(
+        batch for each in operations for batch in read_staged_rows(io, each.paths, each.schema or pa.schema([]))
+    )
+    for rows in sizes:
         yield cast(values.take(rows), schema)
-
-
-def values_of(io: FileIO, operations: Sequence[Operation]) -> Iterator[pa.RecordBatch]:
-    """Yields the values of column files one after the other."""
-    for each in operations:
-        yield from read_staged_rows(io, each.paths, each.schema or pa.schema([]))
-
-
-def row_group_sizes(draft: Draft, file: DataFileRef) -> list[int]:
-    """Returns the numbers of rows of the row groups of a data file."""
-    version = resolve(draft.table)
-    source = IcebergSource.of(draft.lake, draft.table.name()[-1], draft.table, version)
-    return source.group_sizes(file)
 
 
 class _Rows:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from lakefeed.catalog.action import WriteOptions
 from lakefeed.catalog.edit_commit import edit
+from lakefeed.compute.dask import dask_engine
+from lakefeed.compute.processes import InProcess
 from lakefeed.errors import SchemaError, quoted_list
 from lakefeed.keyed import keyed_scan
 from lakefeed.keyed.enrichment_commit import DerivedColumns, NoRowsError
+from lakefeed.keyed.enrichment_runs import EnrichmentOptions, EnrichmentRun
 from lakefeed.run.column_alignment import align_columns
 from lakefeed.run.save import Writing
 from lakefeed.run.write_context import write_context
 
 if TYPE_CHECKING:
+    from distributed import Client
+
+    from lakefeed.compute.compute_engine import Engine
+    from lakefeed.keyed.key_ranges import Shard
     from lakefeed.keyed.keyed_scan import Scan
     from lakefeed.keyed.keyed_table import Table
     from lakefeed.keyed.table_snapshot import Snapshot
@@ -59,12 +68,13 @@ class Enrichment:
         """The condition; None for all rows."""
         return self._where
 
-    def apply(self, **options: Unpack[WriteOptions]) -> Snapshot | None:
+    def apply(self, *, txn_dump: str | Path | None = None, **options: Unpack[WriteOptions]) -> Snapshot | None:
         """Derives the columns and writes them as one version.
 
         If another writer commits first, only files that it has added or changed are computed anew.
 
         Args:
+            txn_dump: first write the operations to this file, for `Transaction.load_dumps`.
             options: ``provenance``, ``idempotency_key`` and ``fence``, as in `Dataset.save`.
 
         Returns:
@@ -75,6 +85,8 @@ class Enrichment:
             TransformError: a function returned values that do not fit.
             CommitConflictError: other writers kept winning. Nothing was written.
         """
+        if txn_dump is not None:
+            return self.apply_on(InProcess(), txn_dump=txn_dump, **options)
         writing = Writing.of(options)
         lake, name = self._table.lake, self._table.identifier
         align_columns(lake, name)
@@ -92,6 +104,82 @@ class Enrichment:
         except NoRowsError:
             return None
         return self._table.snapshot(version.version)
+
+    def apply_on(
+        self,
+        engine: Engine,
+        *,
+        max_task_size: int | None = None,
+        checkpoint_dump: str | Path | None = None,
+        shards: Sequence[Shard] | None = None,
+        txn_dump: str | Path | None = None,
+        **options: Unpack[WriteOptions],
+    ) -> Snapshot | None:
+        """Derives the columns in the workers of an engine, and writes them as one version.
+
+        A worker that dies costs its task, which runs again. If a part fails, the others are finished, and nothing is
+        committed; with a checkpoint, the next run derives only what is missing, also if this process dies.
+
+        Args:
+            engine: such as `lakefeed.compute.Processes`, `Dask` or `Ray`.
+            max_task_size: the most rows of a task, or one row group. By default there are four tasks for each worker.
+            checkpoint_dump: a folder for what is done, which is removed after the commit. Values are used again if the
+                columns, the functions and the other tables are the same, whatever was written to the table meanwhile.
+            shards: derive values only for rows of these shards.
+            txn_dump: as in `apply`.
+            options: as in `apply`.
+
+        Returns:
+            The new version, also if an earlier run of the checkpoint has committed it; None if there are no rows.
+
+        Raises:
+            InvalidArgumentError: an argument is malformed, or a function cannot be sent to workers.
+            FormatError: a file of the checkpoint is damaged.
+            CommitConflictError, TypeMismatchError, TransformError: as in `apply`.
+
+        Example:
+            >>> from lakefeed.compute import Processes
+            >>> table = Table.create("spread", key_schema={"id": pa.int64()})
+            >>> _ = table.write({"id": [1, 2], "x": [10, 20]})
+            >>> _ = table.enrich({"half": table["x"] / 2}).apply_on(Processes(1))
+            >>> table.scan("half").to_table().to_pydict()
+            {'half': [5.0, 10.0]}
+        """
+        chosen = EnrichmentOptions(max_task_size, checkpoint_dump, shards, txn_dump)
+        version = EnrichmentRun(self._scan.reader, engine, chosen, Writing.of(options)).apply()
+        return None if version is None else self._table.snapshot(version.version)
+
+    def apply_dask(
+        self,
+        *,
+        client: Client | None = None,
+        max_task_size: int | None = None,
+        checkpoint_dump: str | Path | None = None,
+        shards: Sequence[Shard] | None = None,
+        txn_dump: str | Path | None = None,
+        **client_kwargs: Any,
+    ) -> Snapshot | None:
+        """Derives the columns on a Dask cluster, as `apply_on` does.
+
+        Args:
+            client: a client of an existing cluster. None starts a cluster of processes on this machine.
+            max_task_size: as in `apply_on`.
+            checkpoint_dump: as in `apply_on`.
+            shards: as in `apply_on`.
+            txn_dump: as in `apply_on`.
+            client_kwargs: the arguments of a new ``distributed.Client``, such as ``address`` or ``n_workers``.
+
+        Returns:
+            As `apply_on`.
+
+        Raises:
+            InvalidArgumentError: as in `apply_on`, or both a client and its arguments are given.
+            MissingDependencyError: Dask is not installed.
+        """
+        with dask_engine(client, client_kwargs) as engine:
+            return self.apply_on(
+                engine, max_task_size=max_task_size, checkpoint_dump=checkpoint_dump, shards=shards, txn_dump=txn_dump
+            )
 
     def __repr__(self) -> str:
         return f"<Enrichment of {self._table.identifier!r}: {quoted_list(self._scan.schema.names)}>"

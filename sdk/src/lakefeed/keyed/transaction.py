@@ -185,8 +185,8 @@ class Transaction:
         paths = list_names(column_paths)
         if not paths or isinstance(column_paths, str):
             raise InvalidArgumentError(f"column_paths must be a list of column names, got {column_paths!r:.80}")
-        unite_columns(self._table.lake.table(self._table.identifier), None, [*self._changes.dropped, *paths])
         write_conflicts.check_drops(self._changes, paths)
+        unite_columns(self._table.lake.table(self._table.identifier), None, [*self._changes.dropped, *paths])
         self._changes.dropped += [path for path in paths if path not in self._changes.dropped]
 
     def compact(self) -> None:

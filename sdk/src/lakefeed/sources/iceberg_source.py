@@ -362,17 +362,18 @@ class IcebergSource(PlainSource):
         return self._reader.numbered_batches(file, columns, predicate, groups)
 
     def row_groups(
-        self, file: DataFileRef, columns: tuple[str, ...] | None = None
+        self, file: DataFileRef, columns: tuple[str, ...] | None = None, groups: range | None = None
     ) -> Iterator[tuple[int, list[pa.RecordBatch]]]:
         """Yields the rows of each row group of a file, with the position of the first row.
 
-        Rows that delete files list are included.
+        Rows that delete files list are included. With ``groups``, other row groups are left out.
         """
         position = 0
         for fragment in self._reader.fragments(0, file, None):
-            batches = list(self._reader.read(file, fragment, Pushdown(columns)))
-            yield position, batches
-            position += sum(batch.num_rows for batch in batches)
+            if groups is None or fragment.key[1] in groups:
+                yield position, list(self._reader.read(file, fragment, Pushdown(columns)))
+            assert fragment.rows is not None, "a row group knows its rows"
+            position += fragment.rows
 
     def group_bounds(self, file: DataFileRef, column: str) -> list[Bounds]:
         """Returns the statistics of a column in each row group of a file."""
