@@ -437,7 +437,9 @@ CALLS: dict[str, Call] = {
     "compute.save": computed(compute.save, WRITE, name=FREE, column_types=optional(AUTO_TYPES)),
     "compute.append_to": computed(compute.append_to, CHANGE, name=THERE),
     "compute.Processes": Call(Processes, {}, {"workers": COUNT}),
-    "compute.Dask": Call(compute.Dask, {}, {"address": optional(TEXT), "workers": optional(COUNT), "client": one_of(None)}),
+    "compute.Dask": Call(
+        compute.Dask, {}, {"address": optional(TEXT), "workers": optional(COUNT), "client": one_of(None)}
+    ),
     "Dataset.overwrite": of("overwrite", CHANGE, name=THERE),
     "Dataset.upsert_into": of("upsert_into", {**CHANGE, "keys": "a"}, name=THERE, keys=optional(COLUMNS)),
     "Dataset.delete_rows": of("delete_rows", {"predicate": "a > 1"}, predicate=EXPRESSION),

@@ -45,7 +45,7 @@ from lakefeed.run.write_context import write_context
 
 @dataclass(frozen=True)
 class EnrichmentOptions:
-    """How an enrichment is divided and kept; see `Enrichment.apply_on`.
+    """The division of an enrichment and its checkpoint; see `Enrichment.apply_on`.
 
     Raises:
         InvalidArgumentError: an argument is malformed.
