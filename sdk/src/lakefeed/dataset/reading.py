@@ -13,10 +13,12 @@ from lakefeed._validate import check_flag, is_auto
 from lakefeed.dataset.local_data import LocalData
 from lakefeed.dataset.operations import Operations
 from lakefeed.loaders import batch_positions, torch_entry
-from lakefeed.run import display, python_rows, row_count, to_memory
+from lakefeed.run import display, mds_folder, python_rows, row_count, to_memory
 from lakefeed.sources import huggingface_source
 
 if TYPE_CHECKING:
+    import os
+
     import duckdb
     import pandas as pd
     import polars as pl
@@ -150,6 +152,36 @@ class Reading(Operations, LocalData):
         return huggingface_source.export_rows(
             self.load_files(load_files), self.schema, check_flag(streaming, "streaming")
         )
+
+    def to_mds(
+        self,
+        folder: str | os.PathLike[str],
+        load_files: LoadFiles = "bytes",
+        *,
+        size_limit: int | None = 67_108_864,
+    ) -> int:
+        """Writes the rows as MDS shards, which MosaicML's ``StreamingDataset`` reads. Returns the number of rows.
+
+        The files have the bytes that ``MDSWriter`` writes. Numbers, text, bytes and tensors of a fixed shape are
+        columns of these types, and all else is JSON: times in ISO 8601, decimals as text, bytes in base64.
+
+        Args:
+            folder: a local folder that does not exist, or is empty. It appears with all of its files, or not at all.
+            load_files: the form of file cells, as in `load_files`.
+            size_limit: the most bytes of a shard, unless one row has more. None writes one shard.
+
+        Raises:
+            InvalidArgumentError: the folder is not empty, or an argument is malformed.
+            TypeMismatchError: a column of integers, text, bytes or tensors holds null. Null floats are NaN.
+            StorageError: the disk cannot store the shards.
+
+        Example:
+            >>> import tempfile
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     Dataset.from_dict({"x": [1, 2], "name": ["a", "b"]}).to_mds(f"{folder}/shards")
+            2
+        """
+        return mds_folder.write_mds(self._runner, self.load_files(load_files)._plan, folder, size_limit)
 
     def to_duckdb(self, table_name: str = "data", connection: Any = None) -> duckdb.DuckDBPyRelation:
         """Returns a DuckDB relation that streams the rows each time it runs.
