@@ -48,7 +48,7 @@ class MDSColumn:
 
     @classmethod
     def of(cls, field: pa.Field[Any]) -> MDSColumn:
-        """Returns the column for an Arrow field: numbers, text, bytes and tensors keep their types, all else is JSON."""
+        """Returns the column for a field: numbers, text, bytes and tensors keep their types, all else is JSON."""
         kind = _plain_type(field.type)
         if pa.types.is_integer(kind) or pa.types.is_floating(kind):
             dtype = np.dtype(kind.to_pandas_dtype())
