@@ -18,6 +18,7 @@ from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.reachable import Marker, Reachable
 from lakefeed.catalog.same_lake import is_same_lake
 from lakefeed.catalog.staged_files import remove_expired_marks
+from lakefeed.catalog.table_locations import remove_outside
 from lakefeed.catalog.table_references import is_below, lexical_path
 from lakefeed.catalog.warehouse import warehouse_of
 from lakefeed.catalog.warehouse_owner import require_owner
@@ -267,7 +268,8 @@ def _remove_table_files(lake: Lake, files: list[ObjectInfo], now: Reachable, sig
     for info in _orphans(lake, now, files, math.inf):
         if not sign.is_valid:
             break
-        warehouse.remove(path_in_warehouse(info.key))
+        if not remove_outside(lake, info.key):
+            warehouse.remove(info.key.removeprefix(f"{lake.settings.warehouse.rstrip('/')}/"))
         _remove_empty_folders(local_path(info.key))
         removed.append(info)
     return removed

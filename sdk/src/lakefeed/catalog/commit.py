@@ -40,7 +40,7 @@ from lakefeed.catalog.commit_retry import commit_metadata, commit_with_retry, sn
 from lakefeed.catalog.compatibility import check_compatible, check_round_trip
 from lakefeed.catalog.file_io import open_io
 from lakefeed.catalog.lake import Lake, new_location
-from lakefeed.catalog.properties import COLUMN_TYPES, DESCRIPTION, FENCE_PREFIX, TABLE_DEFAULTS
+from lakefeed.catalog.properties import COLUMN_TYPES, DESCRIPTION, FENCE_PREFIX, ROOT, TABLE_DEFAULTS
 from lakefeed.catalog.schema import (
     arrow_types_property,
     iceberg_schema,
@@ -50,6 +50,7 @@ from lakefeed.catalog.schema import (
 )
 from lakefeed.catalog.snapshot_builder import FORMAT_VERSION, BeforeCommit, Contents, SnapshotBuilder
 from lakefeed.catalog.table_key import key_order, keyed_schema
+from lakefeed.catalog.table_locations import claim_location
 from lakefeed.catalog.table_rows import RowWriter, check_writable, write_rows
 from lakefeed.catalog.tombstones import deletions, last_number
 from lakefeed.catalog.versions import DatasetVersion, resolve, version_of
@@ -75,6 +76,7 @@ def create(
     write: RowWriter = write_rows,
     key: Sequence[str] = (),
     facts: Mapping[str, str] | None = None,
+    root: str | None = None,
 ) -> DatasetVersion:
     """Creates a dataset and returns its first version. A failure leaves no table and no file.
 
@@ -95,6 +97,7 @@ def create(
         write: writes rows into data files.
         key: the columns of which the values identify a row. They must not be nullable.
         facts: further entries of the snapshot summary.
+        root: the location below which the table lies (see `check_root`); None for the warehouse.
 
     Returns:
         The new version.
@@ -112,7 +115,7 @@ def create(
     own = _initial_properties(declared, description, column_types)
     check_round_trip(declared, storage_schema(declared))
     properties = {**TABLE_DEFAULTS, **(properties or {}), **own, **action.properties()}
-    staged = _stage_table(lake, name, declared, properties, key)
+    staged = _stage_table(lake, name, declared, properties, key, root)
     builder = SnapshotBuilder(staged, action.summary_entries(), new_table=True, before_commit=before_commit)
     with builder.discard_on_failure():
         builder.contents = Contents(write(lake, staged, declared, builder, batches), facts=facts or {})
@@ -241,18 +244,28 @@ def _initial_properties(
 
 
 def _stage_table(
-    lake: Lake, name: str, declared: pa.Schema, properties: Mapping[str, str], key: Sequence[str]
+    lake: Lake,
+    name: str,
+    declared: pa.Schema,
+    properties: Mapping[str, str],
+    key: Sequence[str],
+    root: str | None = None,
 ) -> StagedTable:
     identifier = lake.identifier(name)
     lake.ensure_namespace(".".join(identifier[:-1]))
     table_uuid = uuid.uuid4()
+    suffix = table_uuid.hex[:12]
+    if root is None:
+        location, outside = new_location(lake.warehouse, identifier, suffix), {}
+    else:
+        location, outside = claim_location(lake, root, identifier, suffix), {ROOT: root}
     schema = keyed_schema(iceberg_schema(declared), key)
     metadata = new_table_metadata(
         schema=schema,
         partition_spec=UNPARTITIONED_PARTITION_SPEC,
         sort_order=key_order(schema, key),
-        location=new_location(lake.warehouse, identifier, table_uuid.hex[:12]),
-        properties={**properties},
+        location=location,
+        properties={**properties, **outside},
         table_uuid=table_uuid,
     )
     metadata.properties.update(arrow_types_property(declared, metadata.schema()))

@@ -11,11 +11,12 @@ from pyiceberg.table import Table
 from lakefeed.catalog.file_io import open_io
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.reachable import Marker, Reachable
+from lakefeed.catalog.table_locations import files_outside
 from lakefeed.catalog.table_references import is_gc_disabled, newest_metadata
 from lakefeed.catalog.warehouse import warehouse_of
 from lakefeed.storage.blobs.objects import ObjectInfo
 
-TABLE_FILE: Final = re.compile(r"[^/]+/[a-z][a-z0-9_-]{0,62}-[0-9a-f]{12}/(data|metadata)/[^/]+")
+TABLE_FILE: Final = re.compile(r"([^/]+/){1,2}[a-z][a-z0-9_-]{0,62}-[0-9a-f]{12}/(data|metadata)/[^/]+")
 
 
 def mark_with_detached(lake: Lake, marker: Marker) -> tuple[list[ObjectInfo], Reachable]:
@@ -34,6 +35,7 @@ def table_files(lake: Lake) -> Iterator[ObjectInfo]:
     for info in warehouse_of(lake).files():
         if TABLE_FILE.fullmatch(info.key):
             yield ObjectInfo(f"{warehouse}/{info.key}", info.size, info.modified)
+    yield from files_outside(lake)
 
 
 def path_in_warehouse(location: str) -> str:
@@ -46,14 +48,19 @@ def _detached_tables(lake: Lake, reachable: Reachable, files: Iterable[ObjectInf
     folders: dict[str, list[str]] = {}
     for info in files:
         if _table_folder(info.key) not in known:
-            folders.setdefault(_table_folder(info.key), []).append(
-                f"{lake.warehouse.rstrip('/')}/{path_in_warehouse(info.key)}"
-            )
+            folders.setdefault(_table_folder(info.key), []).append(_recorded_location(lake, info.key))
     io = open_io(lake.catalog.properties, {}, lake.warehouse)
     for folder, paths in folders.items():
         if is_gc_disabled(io, paths):
             location, metadata = next(newest_metadata(io, paths))
             yield Table(tuple(folder.split("/")), metadata, location, io, lake.catalog)
+
+
+def _recorded_location(lake: Lake, location: str) -> str:
+    """Returns the location of a file as metadata names it."""
+    warehouse = lake.settings.warehouse.rstrip("/")
+    inside = location.startswith(f"{warehouse}/")
+    return f"{lake.warehouse.rstrip('/')}{location.removeprefix(warehouse)}" if inside else location
 
 
 def _table_folder(location: str) -> str:

@@ -17,7 +17,10 @@ from pyiceberg.typedef import Identifier
 from lakefeed.catalog.durability import local_path
 from lakefeed.catalog.file_io import actual_location, open_io
 from lakefeed.catalog.lake import Lake, is_own_location
+from lakefeed.catalog.properties import ROOT
 from lakefeed.catalog.reachable import ReferenceCache
+from lakefeed.catalog.relocation import OWNER_MARK
+from lakefeed.catalog.table_locations import claim, forget_location
 from lakefeed.catalog.table_output import discard_files
 from lakefeed.catalog.table_references import (
     References,
@@ -33,6 +36,7 @@ from lakefeed.catalog.table_references import (
 )
 from lakefeed.catalog.tombstones import retire, retire_damaged
 from lakefeed.catalog.version_files import map_in_threads
+from lakefeed.catalog.warehouse import open_folder
 from lakefeed.catalog.warehouse_owner import require_owner
 from lakefeed.errors import DamagedDatasetError, DatasetNotFoundError
 
@@ -129,7 +133,12 @@ class _PendingDeletes:
             and canonical_path(self.io, path) not in others
         ]
         list(map_in_threads(lambda path: discard_files(self.io, [path]), deletes))
-        _remove_empty_folders(local_path(actual_location(self.io, self.location)))
+        folder = local_path(actual_location(self.io, self.location))
+        if folder is not None and nested <= {location}:
+            with suppress(FileNotFoundError):
+                (folder / OWNER_MARK).unlink()
+        _remove_empty_folders(folder)
+        forget_location(self.lake, self.location)
 
     def _other_references(self) -> tuple[set[str], set[str], set[str]]:
         """Returns the files of the other tables, their folders, and the folders of damaged tables."""
@@ -157,6 +166,8 @@ class _PendingDeletes:
 def _pending_deletes_of(lake: Lake, table: Table, force: bool) -> _PendingDeletes | None:
     """Returns the files of a table to delete; None if they may be shared."""
     location = table.metadata.location.rstrip("/")
+    if ROOT in table.properties:
+        claim(lake, location)  # raises if this lake is a copy
     if not is_gc_enabled(table) or not _is_in_lake(lake, location):
         logger.info("keeping the files of %s in %s", ".".join(table.name()), location)
         return None
@@ -171,6 +182,9 @@ def _pending_deletes_of(lake: Lake, table: Table, force: bool) -> _PendingDelete
         return references.files
 
     own = is_own_location(location, table.name()[-1])
+    if ROOT in table.properties and local_path(location) is None:
+        files = open_folder(table.io, location).files
+        return _PendingDeletes(lake, location, table.io, False, lambda: [f"{location}/{info.key}" for info in files()])
     known = None if own else read_references()  # raises before anything is removed
     return _PendingDeletes(lake, location, table.io, own, lambda: read_references() if known is None else known)
 

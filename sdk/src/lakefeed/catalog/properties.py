@@ -17,6 +17,12 @@ VERSION_NUMBERS: Final = "lakefeed.version-numbers"
 # By schema id: the schema of the columns that are in column files, from that schema on; empty if there are none.
 COLUMN_SCHEMA_PREFIX: Final = "lakefeed.column-schema."
 
+# A table property: the root below which the table lies, if that is not the warehouse.
+ROOT: Final = "lakefeed.root"
+
+# A namespace property, by the end of its name: the location of a table outside the warehouse.
+LOCATION_PREFIX: Final = "lakefeed.location."
+
 # A namespace property, by table name: the deleted datasets of that name.
 DELETED_PREFIX: Final = "lakefeed.deleted."
 

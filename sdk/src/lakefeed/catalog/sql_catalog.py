@@ -28,9 +28,11 @@ from sqlalchemy.orm import Session
 from lakefeed.catalog.database_connection import is_disconnect, open_engine, require_file, retry_reads
 from lakefeed.catalog.durability import sync_files, sync_folder
 from lakefeed.catalog.file_io import actual_location, open_io
+from lakefeed.catalog.lake_record import change_record
 from lakefeed.catalog.metadata_cache import MetadataCache
 from lakefeed.catalog.metadata_updates import update_beside_snapshots
 from lakefeed.catalog.path_roots import ROOTS_PROPERTY, Roots, plain_path
+from lakefeed.catalog.properties import ROOT
 from lakefeed.catalog.relocation import locate_warehouse
 from lakefeed.catalog.table_output import discard_files, new_file
 from lakefeed.catalog.tombstones import deletions_key, last_number, parse_deletions
@@ -54,6 +56,7 @@ class LakeSqlCatalog(SqlCatalog):
         self._patience = patience
         self._metadata_cache = MetadataCache()
         self._ownership: Ownership | None = None
+        self._claimed = set[str]()
         super().__init__(name, **properties)
 
     @property
@@ -168,6 +171,8 @@ class LakeSqlCatalog(SqlCatalog):
     ) -> CommitTableResponse:
         self.require_owner()
         current = self._load_current(table)
+        if current is not None and ROOT in current.properties:
+            self.claim(current.metadata.location)
         staged = self._stage(current, table.name(), requirements, updates)
         if current is not None and staged.metadata == current.metadata:
             return CommitTableResponse(metadata=current.metadata, metadata_location=current.metadata_location)
@@ -229,12 +234,33 @@ class LakeSqlCatalog(SqlCatalog):
     def owns(self, location: str) -> bool:
         """Returns whether files below a location belong to this lake only, not also to a copy or another lake."""
         path = plain_path(location)
-        if self.file is None:
+        if self.file is None or location in self._claimed:
             return True
         if path is None:
             return f"{location}/".startswith(f"{str(self.properties['warehouse']).rstrip('/')}/")
         roots = [recorded for recorded, _ in Roots.parse(self.properties.get(ROOTS_PROPERTY)).pairs]
         return any(f"{path}/".startswith(f"{root}/") for root in roots)
+
+    def claim(self, location: str) -> None:
+        """Makes this catalog the owner of the location of a table outside the warehouse.
+
+        Raises:
+            SharedWarehouseError: it belongs to another catalog.
+        """
+        if self.file is not None and location not in self._claimed:
+            actual = Roots.parse(self.properties.get(ROOTS_PROPERTY)).actual(location)
+            path = plain_path(actual)
+            local = None if path is None else Path(path).resolve()
+            Ownership(self.file, actual, local, location, lambda: self._load_file_io(location=actual)).check()
+            self._claimed.add(location)
+
+    def add_root(self, root: str) -> None:
+        """Records a local root of tables that is in the folder of the catalog, so that it moves with the lake."""
+        path = plain_path(root)
+        if self.file is None or path is None or not Path(path).resolve().is_relative_to(self.file.parent):
+            return
+        folder = str(Path(path).resolve().relative_to(self.file.parent))
+        change_record(self.file, lambda record: record.with_roots({path: folder}))
 
     def _load_current(self, table: Table) -> Table | None:
         """Returns the current table; the given one if it has not changed."""

@@ -38,7 +38,7 @@ S3_SCHEMES: Final = re.compile("^s3[an]://")
 
 def table_identifiers(lake: Lake) -> Iterator[Identifier]:
     """Yields every table of the catalog, including tables that are not datasets of lakefeed."""
-    for namespace in _namespaces(lake, ()):
+    for namespace in list_namespaces(lake):
         yield from lake.catalog.list_tables(namespace)
 
 
@@ -204,12 +204,13 @@ def _metadata_age(location: str) -> tuple[int, str]:
     return (int(number) if number.isdecimal() else -1), name
 
 
-def _namespaces(lake: Lake, parent: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+def list_namespaces(lake: Lake, parent: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yields the namespaces of the catalog, and those inside them."""
     for namespace in lake.catalog.list_namespaces(parent):
         if namespace != parent:
             yield tuple(namespace)
             if len(namespace) > len(parent):
-                yield from (inner for inner in _namespaces(lake, tuple(namespace)) if len(inner) > len(namespace))
+                yield from (inner for inner in list_namespaces(lake, tuple(namespace)) if len(inner) > len(namespace))
 
 
 def _manifest_key(manifest: ManifestFile) -> tuple[str, int, int]:

@@ -45,7 +45,7 @@ def warehouse_of(lake: Lake) -> Warehouse:
         UnsupportedError: its FileIO cannot list files.
     """
     location = lake.settings.warehouse.rstrip("/")
-    return _open_folder(load_file_io({**lake.catalog.properties}, location), location)
+    return open_folder(load_file_io({**lake.catalog.properties}, location), location)
 
 
 def remove_data_files(table: Table, part: str, used: Collection[str] = ()) -> None:
@@ -53,7 +53,7 @@ def remove_data_files(table: Table, part: str, used: Collection[str] = ()) -> No
     names = {path.rpartition("/")[2] for path in used}
     location = actual_location(table.io, table.location_provider().data_path)
     with cleanup_errors(f"{location}/*{part}*"):
-        folder = _open_folder(table.io, location)
+        folder = open_folder(table.io, location)
         for key in [info.key for info in folder.files()]:
             name = key.rpartition("/")[2]
             if part in name and name not in names:
@@ -66,7 +66,12 @@ def is_warehouse_missing(lake: Lake) -> bool:
     return folder is not None and next(iter(Path(folder).glob("*")), None) is None
 
 
-def _open_folder(io: FileIO, location: str) -> Warehouse:
+def open_folder(io: FileIO, location: str) -> Warehouse:
+    """Returns access to the files of a folder.
+
+    Raises:
+        UnsupportedError: the FileIO cannot list files.
+    """
     from pyiceberg.io.fsspec import FsspecFileIO
     from pyiceberg.io.pyarrow import PyArrowFileIO  # loads pandas
 

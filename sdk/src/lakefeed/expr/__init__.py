@@ -27,7 +27,6 @@ from lakefeed.expr.statistics_pruning import Bounds, can_match, merge_bounds, re
 from lakefeed.expr.terms import Term, col, expression_text, lit
 from lakefeed.expr.to_arrow import evaluate
 from lakefeed.expr.to_text import to_text
-from lakefeed.expr.value_ranges import between, comparison, has_order, plain_value, plain_values
 
 __all__ = [
     "And",
@@ -45,23 +44,18 @@ __all__ = [
     "Or",
     "Path",
     "Term",
-    "between",
     "can_match",
     "col",
-    "comparison",
     "conjoin",
     "conjuncts",
     "dtype",
     "evaluate",
     "expression_text",
-    "has_order",
     "lit",
     "merge_bounds",
     "parse",
     "parse_value",
     "paths",
-    "plain_value",
-    "plain_values",
     "rename",
     "residual",
     "roots",

@@ -13,7 +13,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lakefeed.errors import DuplicateKeyError
-from lakefeed.expr import Bounds, Expr, between, has_order
+from lakefeed.expr import Bounds, Expr
+from lakefeed.expr.value_ranges import between, has_order
 from lakefeed.keyed.key_matching import key_arrays, key_codes, show_keys
 from lakefeed.plan import Fragment, Pushdown
 from lakefeed.plan.take_rows import take_rows, take_values

@@ -13,8 +13,9 @@ import pyarrow as pa
 
 from lakefeed._arrow import compute as pc
 from lakefeed.errors import InvalidArgumentError
-from lakefeed.expr import And, Bounds, Expr, Or, comparison, conjoin, conjuncts, has_order
+from lakefeed.expr import And, Bounds, Expr, Or, conjoin, conjuncts
 from lakefeed.expr.nodes import CompareOp
+from lakefeed.expr.value_ranges import comparison, has_order
 from lakefeed.keyed.key_matching import key_arrays
 from lakefeed.plan.take_rows import take_rows
 from lakefeed.run.input_keys import comparable

@@ -9,8 +9,10 @@ import pyarrow as pa
 from lakefeed._validate import check_flag, check_text
 from lakefeed.catalog.commit import create
 from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.properties import ROOT
 from lakefeed.catalog.schema import declared_schema, normalize_schema
-from lakefeed.errors import DatasetExistsError, SchemaError, UnsupportedError
+from lakefeed.catalog.table_locations import check_root
+from lakefeed.errors import DatasetExistsError, SchemaError
 from lakefeed.keyed.key_schema import check_key_schema
 from lakefeed.keyed.pinned_table import require_key
 
@@ -26,19 +28,25 @@ def create_table(lake: Lake, name: str, key_schema: Any, root_uri: Any, exist_ok
     check_flag(exist_ok, "exist_ok")
     if description is not None:
         check_text(description, "description")
-    if root_uri is not None:
-        check_text(root_uri, "root_uri")
-        raise UnsupportedError("root_uri: tables at a location of their own are not supported yet; leave it out")
+    root = None if root_uri is None else check_root(root_uri)
     table = open_table(lake, name)
     try:
-        create(lake, name, schema, (), description=description, key=schema.names)
+        create(lake, name, schema, (), description=description, key=schema.names, root=root)
     except DatasetExistsError:
         if not exist_ok:
             raise DatasetExistsError(
                 f"table {name!r} exists already; open it with table({name!r}), or pass exist_ok=True"
             ) from None
         _check_same_key(lake, name, schema)
+        _check_same_root(lake, name, root)
     return table
+
+
+def _check_same_root(lake: Lake, name: str, root: str | None) -> None:
+    present = lake.table(name).properties.get(ROOT)
+    if root is not None and root != present:
+        where = "in the warehouse" if present is None else f"below {present!r}"
+        raise DatasetExistsError(f"table {name!r} exists {where}, not below {root!r}; leave root_uri out to open it")
 
 
 def _check_same_key(lake: Lake, name: str, schema: pa.Schema) -> None:

@@ -68,7 +68,7 @@ class Table:
         Args:
             name: the name.
             key_schema: the key columns: a ``pyarrow.Schema``, fields, pairs of a name and a type, or a mapping.
-            root_uri: the location of the table's files; None for a new one in the warehouse.
+            root_uri: the folder or URL below which the files of the table lie; None for the warehouse.
             exist_ok: return the table if it exists with this key.
             description: a description of the table.
 

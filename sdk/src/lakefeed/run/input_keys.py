@@ -12,7 +12,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lakefeed._arrow import compute as pc
-from lakefeed.expr import Bounds, has_order, plain_value, plain_values
+from lakefeed.expr import Bounds
+from lakefeed.expr.value_ranges import has_order, plain_value, plain_values
 
 Positions = NDArray[np.int64]
 Columns: TypeAlias = "Sequence[pa.Array[Any]]"

@@ -28,7 +28,8 @@ from lakefeed.catalog.table_key import key_columns
 from lakefeed.catalog.table_rows import write_rows, write_sorted_rows
 from lakefeed.config import Settings
 from lakefeed.errors import ColumnNotFoundError, DuplicateKeyError, InvalidArgumentError, SchemaError, TypeMismatchError
-from lakefeed.expr import Expr, between, has_order
+from lakefeed.expr import Expr
+from lakefeed.expr.value_ranges import between, has_order
 from lakefeed.plan import Node
 from lakefeed.plan.equality import equal_values
 from lakefeed.plan.take_rows import take_rows, take_values
