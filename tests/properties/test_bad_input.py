@@ -127,9 +127,10 @@ FLAG = Kind(lambda value: isinstance(value, bool), (0, 1, "true", "no"))
 TEXT = Kind(lambda value: isinstance(value, str))
 FILLED_TEXT = Kind(lambda value: isinstance(value, str) and value != "")
 LITERAL = Kind(
-    lambda value: value is None or isinstance(value, bool | int | str) or value == 1.5, (dt.timedelta(1), math.inf)
+    lambda value: value is None or isinstance(value, bool | int | str | bytes) or value == 1.5,
+    (dt.timedelta(1), math.inf),
 )
-VALUES = Kind(lambda value: value in ([], [None], ["a", 7], {"a"}), ([math.nan], [[1]]))
+VALUES = Kind(lambda value: value in ([], [None], ["a", 7], {"a"}, [b"a"]), ([math.nan], [[1]]))
 NEW_NAME = Kind(lambda value: value == "text", BAD_NAMES)
 THERE = Kind(lambda value: False, ("ther", "there2", *BAD_NAMES))
 FREE = Kind(lambda value: value == "text", ("there", *BAD_NAMES))
