@@ -51,12 +51,14 @@ class CatalogSettings(_Section):
 class BlobSettings(_Section):
     """The content-addressed store. ``options`` are passed to fsspec unchanged.
 
-    Contents of less than ``pack_below_bytes`` are stored together, in packs of about ``pack_bytes``.
+    Contents of less than ``pack_below_bytes`` are stored together, in packs of about ``pack_bytes``. Those of
+    ``chunk_from_bytes`` or more are cut into chunks, which versions of a file share; 0 stores all contents whole.
     """
 
     url: str | None = None
     pack_below_bytes: int = Field(default=MIB, ge=0)
     pack_bytes: int = Field(default=128 * MIB, ge=MIB)
+    chunk_from_bytes: int = Field(default=16 * MIB, ge=0)
     options: dict[str, Any] = Field(default_factory=dict, repr=False)
 
 

@@ -23,6 +23,7 @@ from lakefeed.catalog.table_references import is_below, lexical_path
 from lakefeed.catalog.warehouse import warehouse_of
 from lakefeed.catalog.warehouse_owner import require_owner
 from lakefeed.errors import InvalidArgumentError, UnsupportedError, quoted_list
+from lakefeed.storage.blobs.chunk_marker import ChunkMarker, Digests
 from lakefeed.storage.blobs.collector import (
     Inventory,
     StoredObject,
@@ -127,11 +128,10 @@ def collect(
             f"the blob store {lake.blobs.url!r} also belongs to {quoted_list(others)}, whose blobs cannot be told from "
             "garbage. Give each lake its own store. If the other lake no longer exists, remove its mark"
         )
-    marker = Marker(lake)
+    marker, store = Marker(lake), lake.blobs.backend
     if dry_run:
-        candidates = _find_candidates(lake, marker, grace, time.time())
+        candidates = _find_candidates(lake, marker, ChunkMarker(store), grace, time.time())
         return candidates.with_sparse().report(True, marker)
-    store = lake.blobs.backend
     sign = begin_collection(store)
     try:
         at("begun")
@@ -148,6 +148,8 @@ class _Candidates:
 
     lake: Lake
     reachable: Reachable
+    digests: Digests
+    """Those that are reachable, with those of their chunks."""
     objects: list[StoredObject]
     files: list[ObjectInfo]
     unfinished: list[ObjectInfo]
@@ -182,13 +184,14 @@ def _collect_and_remove(
     lake: Lake, marker: Marker, grace: dt.timedelta, patience: dt.timedelta, sign: Heartbeat, at: StepHook
 ) -> GarbageReport:
     store, since = lake.blobs.backend, sign.modified
-    candidates = _find_candidates(lake, marker, grace, since)
+    chunks = ChunkMarker(store)
+    candidates = _find_candidates(lake, marker, chunks, grace, since)
     sparse, moved_bytes = candidates.sparse, 0
     if sparse:
         with lake.blobs.open_writer() as writer:
-            moved_bytes = move_reachable(writer, store.objects, sparse, candidates.reachable.digests)
+            moved_bytes = move_reachable(writer, store.objects, sparse, candidates.digests)
         at("moved")
-        candidates = _find_candidates(lake, marker, grace, since)
+        candidates = _find_candidates(lake, marker, chunks, grace, since)
     at("marked")
     announce_deletes(sign, candidates.objects)
     at("doomed")
@@ -200,7 +203,7 @@ def _collect_and_remove(
     now = marker.mark()
     at("marked again")
     objects = (
-        [] if now.damaged else still_unneeded(store, candidates.objects, candidates.reachable.digests, now.digests)
+        [] if now.damaged else still_unneeded(store, candidates.objects, candidates.digests, chunks.mark(now.digests))
     )
     removed = replace(
         candidates,
@@ -218,11 +221,11 @@ def _collect_and_remove(
     return report if sign.is_valid else replace(report, postponed="the collector lost contact with the store")
 
 
-def _find_candidates(lake: Lake, marker: Marker, grace: dt.timedelta, since: float) -> _Candidates:
+def _find_candidates(lake: Lake, marker: Marker, chunks: ChunkMarker, grace: dt.timedelta, since: float) -> _Candidates:
     """Returns the files that may be removed. Ages count from ``since``, on the clock of the store."""
     files, reachable = mark_with_detached(lake, marker)
     store, least = lake.blobs.backend, max(grace, MIN_GRACE)
-    inventory = Inventory.of(store, reachable.digests)
+    inventory = Inventory.of(store, chunks, reachable.digests)
 
     def young(info: ObjectInfo) -> bool:
         return bool(reachable.damaged) or since - info.modified < grace.total_seconds()
@@ -230,6 +233,7 @@ def _find_candidates(lake: Lake, marker: Marker, grace: dt.timedelta, since: flo
     return _Candidates(
         lake,
         reachable,
+        inventory.reachable,
         inventory.find_unneeded(young),
         _orphans(lake, reachable, files, since - least.total_seconds()),
         list(list_leftovers(store, lambda info: info.modified <= since - least.total_seconds())),

@@ -127,7 +127,8 @@ class Lake:
                 from lakefeed.storage.blobs.blob_writer import Packing
 
                 settings = self.settings
-                packing = Packing(settings.blobs.pack_below_bytes, settings.blobs.pack_bytes)
+                sizes = settings.blobs
+                packing = Packing(sizes.pack_below_bytes, sizes.pack_bytes, sizes.chunk_from_bytes)
                 self._blobs = BlobStore(
                     settings.blob_url, settings.cache, settings.blobs.options, packing, _lake_description(settings)
                 )

@@ -25,6 +25,7 @@ from lakefeed.catalog.same_lake import is_same_lake
 from lakefeed.catalog.snapshot_builder import PreCommitCheck
 from lakefeed.catalog.warehouse_owner import require_owner
 from lakefeed.errors import StorageFullError, UnsupportedError, quoted_list
+from lakefeed.storage.blobs.chunk_marker import ChunkMarker
 from lakefeed.storage.blobs.collector import (
     StoredObject,
     announce_deletes,
@@ -220,7 +221,7 @@ def _unreferenced_objects(lake: Lake, store: PackedBlobs, objects: Collection[St
         raise UnsupportedError(
             f"datasets are damaged ({quoted_list(sorted(reachable.damaged))}); which blobs they refer to is unknown"
         )
-    return still_unneeded(store, objects, NO_DIGESTS, reachable.digests)
+    return still_unneeded(store, objects, NO_DIGESTS, ChunkMarker(store).mark(reachable.digests))
 
 
 def _after_fork() -> None:

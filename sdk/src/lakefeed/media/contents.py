@@ -194,7 +194,7 @@ class ContentWriter:
     def _read_memory(self, data: pa.Buffer) -> ReadContent:
         head = data.slice(0, min(HEAD_BYTES, data.size)).to_pybytes()
         if data.size >= self.blobs.packing.below:
-            return ReadContent(self._store_alone(cast(BinaryIO, pa.BufferReader(data)), head, data), None)
+            return ReadContent(self._store_large(cast(BinaryIO, pa.BufferReader(data)), head, data), None)
         digest = hashlib.sha256(cast(bytes, data)).digest()
         return ReadContent(StoredContent(digest, data.size, head, data), data)
 
@@ -211,7 +211,7 @@ class ContentWriter:
                 with open(descriptor, "rb", buffering=0, closefd=False) as stream:
                     head = stream.read(HEAD_BYTES) or b""
                     stream.seek(0)
-                    stored = self._store_alone(cast(BinaryIO, stream), head, path)
+                    stored = self._store_large(cast(BinaryIO, stream), head, path)
             is_unchanged = status_fingerprint(before) == status_fingerprint(os.fstat(descriptor))
         finally:
             os.close(descriptor)
@@ -235,11 +235,11 @@ class ContentWriter:
                 target.write(data)
                 shutil.copyfileobj(stream, target, CHUNK_BYTES)
                 target.seek(0)
-                return ReadContent(self._store_alone(target, data[:HEAD_BYTES], str(copy)), None)
+                return ReadContent(self._store_large(target, data[:HEAD_BYTES], str(copy)), None)
 
-    def _store_alone(self, stream: BinaryIO, head: bytes, probe: str | bytes | pa.Buffer) -> StoredContent:
+    def _store_large(self, stream: BinaryIO, head: bytes, probe: str | bytes | pa.Buffer) -> StoredContent:
         try:
-            blob = self.blobs.put_single(stream)
+            blob = self.blobs.put_large(stream)
         except OSError as error:
             raise _StoreError(error) from error
         return StoredContent(bytes.fromhex(blob.sha256), blob.size, head, probe)

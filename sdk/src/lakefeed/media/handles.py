@@ -154,6 +154,8 @@ class Handle:
     def open(self) -> BinaryIO:
         """Opens the content as a seekable binary file.
 
+        Of a large blob that is stored in chunks, only those chunks are read and verified that the caller reads.
+
         Raises:
             MissingFileError: the file does not exist.
             IntegrityError: the content does not have the digest ``sha256``.
@@ -164,6 +166,9 @@ class Handle:
         if self.data is not None or self.store is None:
             return io.BytesIO(self.bytes())
         try:
+            if self.sha256 is not None:
+                self._siblings.look_up(self.store)
+                return self.store.open(self.sha256, self.suffix)
             path = self.path()
         except StorageError as error:
             if error.errno not in READ_ONLY_ERRNO:

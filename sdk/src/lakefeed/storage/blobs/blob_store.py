@@ -20,7 +20,7 @@ from lakefeed.storage.blobs.remote_blobs import RemoteBlobs
 from lakefeed.storage.blobs.step_hooks import StepHook, ignore_step
 from lakefeed.storage.cache.blob_cache import BlobCache, require_digest
 from lakefeed.storage.disk.disk_errors import wrap_os_errors
-from lakefeed.storage.disk.hashing import check_digest, sha256_bytes, sha256_stream
+from lakefeed.storage.disk.hashing import CHUNK_BYTES, check_digest, sha256_bytes, sha256_stream
 from lakefeed.storage.urls import LOCAL_SCHEMES, local_path, scheme
 
 
@@ -177,6 +177,49 @@ class BlobStore:
             require_digest(sha256, digest, self.locate(sha256))
         return size
 
+    def open(self, sha256: str, suffix: str = "") -> BinaryIO:
+        """Returns a seekable stream of the verified bytes of a blob.
+
+        Of a blob that is stored in chunks, only those chunks are read that the caller reads, unless the cache has a
+        copy of the whole. The cache keeps chunks of remote stores. Of other blobs, this is a local copy.
+
+        Args:
+            sha256: the digest of the blob.
+            suffix: the extension of the copy.
+
+        Raises:
+            MissingFileError: the store has no such blob. Reads raise it if a chunk is missing.
+            IntegrityError: the blob in the store is damaged. Reads raise it if a chunk is damaged.
+        """
+        with self._caching():
+            copy = self._cache.find(check_digest(sha256), suffix)
+        if copy is None:
+            with self._reading(sha256):
+                stream = self.backend.open_chunks(sha256, None if self.is_local else self._cache)
+            if stream is not None:
+                return io.BufferedReader(stream, CHUNK_BYTES)
+        return (copy or self.local_path(sha256, suffix)).open("rb")
+
+    def read_range(self, sha256: str, start: int, stop: int) -> bytes:
+        """Returns the verified bytes of a blob from ``start`` to before ``stop``; fewer if the blob ends earlier.
+
+        Raises:
+            MissingFileError: the store has no such blob.
+            IntegrityError: the blob in the store is damaged.
+            InvalidArgumentError: ``start`` is negative, or ``stop`` is less than ``start``.
+
+        Example:
+            >>> from pathlib import Path
+            >>> store = BlobStore("blobs", Path("cache"))
+            >>> store.read_range(store.put_bytes(b"abcdef").sha256, 1, 3)
+            b'bc'
+        """
+        if start < 0 or stop < start:
+            raise InvalidArgumentError(f"start and stop must be positions in ascending order, got {start!r}, {stop!r}")
+        with self.open(sha256) as stream:
+            stream.seek(start)
+            return stream.read(stop - start)
+
     def local_path(self, sha256: str, suffix: str = "") -> Path:
         """Returns the path of a read-only local copy of a blob with the extension ``suffix`` (such as ``".png"``).
 
@@ -220,9 +263,14 @@ class BlobStore:
 
     @contextmanager
     def _open(self, sha256: str) -> Iterator[BinaryIO]:
+        with self._reading(sha256), self.backend.open(sha256) as stream:
+            yield stream
+
+    @contextmanager
+    def _reading(self, sha256: str) -> Iterator[None]:
+        """Raises errors of the system as those of the store."""
         try:
-            with self.backend.open(sha256) as stream:
-                yield stream
+            yield
         except FileError:
             raise
         except (FileNotFoundError, NotADirectoryError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -9,19 +10,22 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
+from threading import Lock, RLock
 from types import TracebackType
 from typing import BinaryIO, NamedTuple, Self
 
 from lakefeed._units import MIB
+from lakefeed.storage.blobs.chunk_writer import write_chunks
+from lakefeed.storage.blobs.chunking import HEAD_BYTES, cut, is_compressed
 from lakefeed.storage.blobs.leases import Heartbeat, begin_lease, mark_lake, read_pending_deletes, require_active
 from lakefeed.storage.blobs.objects import BLOBS, LocalObjects, digest_of
 from lakefeed.storage.blobs.packed_blobs import PackedBlobs
 from lakefeed.storage.blobs.packs import MAX_ENTRIES, PackWriter, new_pack_key
 from lakefeed.storage.blobs.step_hooks import StepHook, ignore_step
+from lakefeed.storage.blobs.stored_chunks import StoredChunks
 from lakefeed.storage.disk.atomic_write import staged_file
 from lakefeed.storage.disk.disk_errors import wrap_os_errors
-from lakefeed.storage.disk.hashing import CHUNK_BYTES, sha256_bytes
+from lakefeed.storage.disk.hashing import CHUNK_BYTES, sha256_bytes, sha256_stream
 from lakefeed.storage.disk.scratch import scratch_folder
 
 FLUSH_BYTES = 16 * MIB  # synced while more is added, so that the last sync is short
@@ -38,10 +42,15 @@ class Blob(NamedTuple):
 
 @dataclass(frozen=True)
 class Packing:
-    """Contents of less than ``below`` bytes are written into packs of about ``bytes`` bytes."""
+    """The sizes of packs and of their contents.
+
+    Contents of less than ``below`` bytes are written into packs of about ``bytes`` bytes, those of ``chunk_from`` bytes
+    or more as chunks. If ``chunk_from`` is 0, none are.
+    """
 
     below: int = MIB
     bytes: int = 128 * MIB
+    chunk_from: int = 16 * MIB
 
 
 class BlobWriter:
@@ -53,7 +62,8 @@ class BlobWriter:
     that
     were not flushed. ``new_objects`` stay as garbage, because other saves may refer to them.
 
-    Call ``add`` and ``flush`` from one thread. ``find_known`` and ``put_single`` are safe between threads.
+    Call ``protect`` and ``flush`` from one thread. ``add``, ``find_known``, ``put_single`` and ``put_large`` are safe
+    between threads.
     """
 
     def __init__(
@@ -75,6 +85,10 @@ class BlobWriter:
         self._new_objects: set[str] = set()
         self._scratch: Path | None = None
         self._lock = Lock()
+        self._packing_lock = RLock()  # for the open pack and the complete ones
+        self._trusted_chunks = StoredChunks(store.contents, self._find_trusted, self._trusted)
+        self._stored_chunks = StoredChunks(store.contents, self._find_stored)
+        self._single_sizes: set[int] | None = None
         self._shards: dict[str, set[str]] = {}
         self.bytes_added = 0
 
@@ -86,7 +100,7 @@ class BlobWriter:
             # After the lease: the list of a collector that has not seen the lease is seen here.
             self._pending_deletes = read_pending_deletes(self._store.objects, self._lease.modified)
             # Others write to the index too, so only packs that existed at this point are trusted.
-            self._trusted = set(self._store.index.refresh() - self._pending_deletes)
+            self._trusted |= self._store.index.refresh() - self._pending_deletes
             mark_lake(self._store.objects, self._lake)
             self._at("looked")
             self._uploads = ThreadPoolExecutor(1, thread_name_prefix="lakefeed-packs")
@@ -125,11 +139,21 @@ class BlobWriter:
 
     def find_known(self, digests: Sequence[bytes]) -> set[bytes]:
         """Returns those raw SHA-256 whose contents are stored and stay, so that they need not be added."""
-        known = set(self._store.index.find_all(digests, self._trusted))
+        known, recipes = self._split_trusted(digests)
+        return known | self._trusted_chunks.complete(recipes)
+
+    def _find_trusted(self, digests: Sequence[bytes]) -> set[bytes]:
+        """Returns those contents that are stored themselves, not as chunks, and stay."""
+        return self._split_trusted(digests)[0]
+
+    def _split_trusted(self, digests: Sequence[bytes]) -> tuple[set[bytes], list[bytes]]:
+        """Returns the contents of `_find_trusted`, and those of the others that have a recipe."""
+        ranges = self._store.index.find_all(digests, self._trusted)
+        known = {digest for digest, location in ranges.items() if not location.is_recipe}
         known |= self._find_packed(digests)
         if self._store.single_blobs.cheap_lookups:
             known |= {digest for digest in digests if digest not in known and self._was_single(digest.hex())}
-        return known
+        return known, [digest for digest in ranges if digest not in known]
 
     def is_known_single(self, sha256: str) -> bool:
         """Returns whether a large content need not be added."""
@@ -144,13 +168,35 @@ class BlobWriter:
         """Stores contents again that are referred to without being added, and that are pending deletes."""
         if not self._pending_deletes:
             return
-        packed = self._store.index.find_all(list(digests))
-        sure = self._store.index.find_all(list(digests), self._trusted)
-        for digest in digests:
+        index = self._store.index
+        recipes = [digest for digest, location in index.find_all(list(digests)).items() if location.is_recipe]
+        self._protect_chunked([digest for digest in recipes if digest not in self.find_known([digest])])
+        whole = [digest for digest in digests if digest not in recipes]
+        packed, sure = index.find_all(whole), index.find_all(whole, self._trusted)
+        for digest in whole:
             in_danger = digest in packed or self._store.single_blobs.key(digest.hex()) in self._pending_deletes
             if digest not in sure and in_danger and not self._is_single(digest.hex()):
                 with suppress(FileNotFoundError), self._store.open(digest.hex()) as stream:
                     self._put_in_own_pack(stream)
+
+    def _protect_chunked(self, digests: Collection[bytes]) -> None:
+        """Stores the parts and the recipes of contents again, as far as they are pending deletes."""
+        for digest in digests:
+            if self._is_single(digest.hex()):
+                continue
+            for recipe, parts in self._stored_chunks.parts(digest):
+                if parts is None:
+                    continue
+                known = self.find_known(parts)
+                for part in parts:
+                    if part not in known:
+                        self.add(self._store.contents.read_all([part]))
+                self.add({digest: recipe.encode()}, are_recipes=True)
+                break
+        with wrap_os_errors(self._action), self._packing_lock:
+            if digests and self._pack is not None:
+                self._complete_pack()
+            self._wait_for_uploads(0)
 
     def find_missing(self, digests: Collection[bytes]) -> set[bytes]:
         """Returns those raw SHA-256 that the store does not have."""
@@ -158,19 +204,41 @@ class BlobWriter:
         left = set(wanted) - set(self._store.index.find_all(wanted))
         left = {digest for digest in left if not self._was_single(digest.hex())}
         # Another process may have stored it since.
-        return {digest for digest in left if self._store.size(digest.hex()) is None}
+        missing = {digest for digest in left if self._store.size(digest.hex()) is None}
+        ranges = self._store.index.find_all([digest for digest in wanted if digest not in missing])
+        chunked = {digest for digest, location in ranges.items() if location.is_recipe}
+        incomplete = chunked - self._stored_chunks.complete(chunked)
+        return missing | {digest for digest in incomplete if self._store.single_blobs.size(digest.hex()) is None}
 
-    def add(self, contents: Mapping[bytes, bytes]) -> None:
-        """Adds small contents, by raw SHA-256, that ``find_known`` did not return."""
-        packed = self._find_packed(contents)
-        new = {digest: data for digest, data in contents.items() if digest not in packed} if packed else contents
-        if new:
-            with wrap_os_errors(self._action):
-                self._add(new)
+    def _find_stored(self, digests: Sequence[bytes]) -> set[bytes]:
+        """Returns those contents that are stored themselves, not as chunks."""
+        stored: set[bytes] = set()
+        for again in (False, True):
+            if again:
+                self._store.index.refresh()
+            ranges = self._store.index.find_all([digest for digest in digests if digest not in stored])
+            stored |= {digest for digest, location in ranges.items() if not location.is_recipe}
+            if len(stored) == len(digests):
+                break
+        left = [digest for digest in digests if digest not in stored]
+        return stored | {digest for digest in left if self._store.single_blobs.size(digest.hex()) is not None}
 
-    def _add(self, contents: Mapping[bytes, bytes]) -> None:
+    def add(self, contents: Mapping[bytes, bytes | memoryview], are_recipes: bool = False) -> None:
+        """Adds small contents, by raw SHA-256, that ``find_known`` did not return.
+
+        Args:
+            contents: the contents.
+            are_recipes: they are recipes, by the SHA-256 of what they describe. Their parts were added before.
+        """
+        with wrap_os_errors(self._action), self._packing_lock:
+            packed = self._find_packed(contents)
+            new = {digest: data for digest, data in contents.items() if digest not in packed} if packed else contents
+            if new:
+                self._add(new, are_recipes)
+
+    def _add(self, contents: Mapping[bytes, bytes | memoryview], are_recipes: bool) -> None:
         pack = self._pack = self._pack or self._new_pack()
-        pack.writer.add(contents)
+        pack.writer.add(contents, are_recipes)
         self.bytes_added += sum(map(len, contents.values()))
         if pack.unsynced >= FLUSH_BYTES:
             pack.sync(self._uploads)
@@ -184,8 +252,29 @@ class BlobWriter:
             if len(data) < self._packing.below:
                 self.add({digest: data})
             else:
-                self.put_single(io.BytesIO(data))
+                self.put_large(io.BytesIO(data))
         return Blob(digest.hex(), len(data))
+
+    def put_large(self, source: BinaryIO) -> Blob:
+        """Stores the rest of ``source`` (seekable) as chunks if it is large, else as a stand-alone blob.
+
+        Compressed media are stored as stand-alone blobs. Safe between threads.
+        """
+        start = source.tell()
+        size = source.seek(0, os.SEEK_END) - start
+        source.seek(start)
+        head = source.read(HEAD_BYTES)
+        source.seek(start)
+        least = self._packing.chunk_from
+        if not least or size < max(least, self._packing.below) or is_compressed(head):
+            return self.put_single(source)
+        if self._may_be_single(source, size):
+            blob = Blob(*sha256_stream(source))
+            if self._is_single(blob.sha256):
+                return blob  # an older version of lakefeed has stored it
+            source.seek(start)
+        digest, size = write_chunks(source, self)
+        return Blob(digest.hex(), size)
 
     def put_single(self, source: BinaryIO) -> Blob:
         """Stores the rest of ``source`` (seekable) as a stand-alone blob. Safe between threads."""
@@ -207,7 +296,7 @@ class BlobWriter:
         Raises:
             FileError: the store cannot be written to, or a collector may consider this process dead.
         """
-        with wrap_os_errors(self._action):
+        with wrap_os_errors(self._action), self._packing_lock:
             if self._pack is not None:
                 self._complete_pack()
             self._wait_for_uploads(0)
@@ -234,6 +323,18 @@ class BlobWriter:
             listed = self._store.objects.list(f"{BLOBS}/{shard}")
             self._shards[shard] = {digest_of(info.key) for info in listed if info.key not in self._pending_deletes}
         return sha256 in self._shards[shard]
+
+    def _may_be_single(self, source: BinaryIO, size: int) -> bool:
+        """Returns whether there may be a stand-alone blob of the rest of ``source``, so that it is hashed first."""
+        if not self._store.single_blobs.cheap_lookups:
+            start = source.tell()
+            _, chunks = next(cut(source))
+            source.seek(start)
+            return not self.find_known([hashlib.sha256(chunk).digest() for chunk in chunks])
+        with self._lock:
+            if self._single_sizes is None:
+                self._single_sizes = {info.size for info in self._store.objects.list(BLOBS)}
+            return size in self._single_sizes
 
     def _is_single(self, sha256: str) -> bool:
         return (
@@ -313,7 +414,7 @@ class _OpenPack:
     def upload(self, key: str) -> None:
         """Makes the file the object ``key`` of the store."""
         self._store.objects.upload(key, self._path)
-        contents = ((digest, *position) for digest, position in sorted(self.writer.contents.items()))
+        contents = ((digest, *entry) for digest, entry in sorted(self.writer.contents.items()))
         self._store.index.add(self._store.objects.info(key), contents)
 
     def drop(self) -> None:

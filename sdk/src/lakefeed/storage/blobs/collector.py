@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lakefeed.storage.blobs.chunk_marker import ChunkMarker, Digests, Positions, find_positions
 from lakefeed.storage.blobs.leases import (
     LEASES,
     PENDING_DELETES,
@@ -19,10 +21,8 @@ from lakefeed.storage.blobs.leases import (
 )
 from lakefeed.storage.blobs.objects import BLOBS, ObjectInfo, digest_of
 from lakefeed.storage.blobs.packed_blobs import PackedBlobs
-from lakefeed.storage.blobs.packs import FOLDER, is_pack_key, read_index
-
-Digests = NDArray[np.bytes_]
-Positions = NDArray[np.int64]
+from lakefeed.storage.blobs.packs import PackEntries, is_pack_key, read_index
+from lakefeed.storage.disk.hashing import is_digest
 
 POLL_SECONDS = 0.5
 SPARSE_SHARE = 0.5
@@ -47,20 +47,25 @@ class StoredObject:
 
 @dataclass
 class Inventory:
-    """The objects of a store, compared with the reachable digests (sorted, distinct)."""
+    """The objects of a store, compared with the reachable digests (sorted, distinct), which include chunks."""
 
     reachable: Digests
     stored: list[StoredObject] = field(default_factory=list)
 
     @classmethod
-    def of(cls, store: PackedBlobs, reachable: Digests) -> Inventory:
-        """Returns the objects that the store has now."""
-        inventory = cls(reachable)
-        for info in store.objects.list(FOLDER):
-            if is_pack_key(info.key):
-                inventory._add_pack(store, info)
+    def of(cls, store: PackedBlobs, chunks: ChunkMarker, digests: Digests) -> Inventory:
+        """Returns the objects that the store has now, compared with reachable digests and the parts of these."""
+        inventory = cls(chunks.mark(digests))
+        is_whole = np.zeros(len(inventory.reachable), bool)  # stored itself, not as chunks
+        for info, index in chunks.packs:
+            inventory._add_pack(info, index)
+            is_whole[find_positions(inventory.reachable, index["sha256"][~index["is_recipe"]])[0]] = True
         for info in store.objects.list(BLOBS):
+            if not is_digest(digest_of(info.key)):
+                continue  # not a blob
             inventory._add_blob(info)
+            is_whole[inventory.stored[-1].reachable] = True
+        inventory._drop_incomplete(chunks, is_whole)
         return inventory
 
     def find_unneeded(self, young: Callable[[ObjectInfo], bool]) -> list[StoredObject]:
@@ -88,18 +93,26 @@ class Inventory:
             if is_pack_key(stored.info.key) and stored.reachable_bytes < SPARSE_SHARE * stored.total_bytes
         ]
 
-    def _add_pack(self, store: PackedBlobs, info: ObjectInfo) -> None:
-        index = read_index(store.objects, info)
+    def _drop_incomplete(self, chunks: ChunkMarker, is_whole: NDArray[np.bool_]) -> None:
+        """Lets no recipe with missing parts count as a copy of its content, if there is a complete copy."""
+        complete, incomplete = is_whole.copy(), defaultdict[str, list[int]](list)
+        for recipe in chunks.recipes:
+            own = int(np.searchsorted(self.reachable, np.array([recipe.digest], "S32"))[0])
+            if recipe.parts is not None and is_whole[np.searchsorted(self.reachable, recipe.parts)].all():
+                complete[own] = True
+            else:
+                incomplete[recipe.pack].append(own)
+        for number, stored in enumerate(self.stored):
+            if dropped := [own for own in incomplete.get(stored.info.key, ()) if complete[own]]:
+                self.stored[number] = replace(stored, reachable=np.setdiff1d(stored.reachable, dropped))
+
+    def _add_pack(self, info: ObjectInfo, index: PackEntries) -> None:
         reachable, mask = find_positions(self.reachable, index["sha256"])
         sizes = index["length"]
         self.stored.append(StoredObject(info, reachable, int(sizes[mask].sum()), int(sizes.sum())))
 
     def _add_blob(self, info: ObjectInfo) -> None:
-        try:
-            digest = bytes.fromhex(digest_of(info.key))
-        except ValueError:
-            return  # not a blob
-        reachable, _ = find_positions(self.reachable, np.array([digest], "S32"))
+        reachable, _ = find_positions(self.reachable, np.array([bytes.fromhex(digest_of(info.key))], "S32"))
         self.stored.append(StoredObject(info, reachable, info.size if len(reachable) else 0, info.size))
 
 
@@ -154,16 +167,6 @@ def delete_objects(
         store.objects.delete(stored.info.key)
         deleted.append(stored)
     return deleted
-
-
-def find_positions(reachable: Digests, digests: Digests) -> tuple[Positions, NDArray[np.bool_]]:
-    """Returns the positions in ``reachable`` of those digests that it has, and a mask of these digests."""
-    if not len(reachable):
-        return np.empty(0, np.int64), np.zeros(len(digests), bool)
-    positions = np.searchsorted(reachable, digests)
-    positions[positions == len(reachable)] = 0
-    mask = reachable[positions] == digests
-    return positions[mask], mask
 
 
 def _holds_any(store: PackedBlobs, info: ObjectInfo, digests: Digests) -> bool:

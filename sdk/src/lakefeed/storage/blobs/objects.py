@@ -61,11 +61,17 @@ def digest_of(key: str) -> str:
 
 
 class ObjectRange(NamedTuple):
-    """The bytes of a content: the key of the object, and the position in it."""
+    """The bytes of a content, or of the recipe of a content: the key of the object, and the position in it."""
 
     key: str
     start: int
     length: int
+    is_recipe: bool = False
+
+    @property
+    def end(self) -> int:
+        """The position after the last byte."""
+        return self.start + self.length
 
 
 @dataclass(frozen=True)
@@ -104,7 +110,7 @@ class LocalObjects:
         """
         with ExitStack() as stack:
             opened: dict[str, int] = {}
-            for (key, start, length), target in zip(ranges, targets, strict=True):
+            for (key, start, length, _), target in zip(ranges, targets, strict=True):
                 descriptor = opened.get(key)
                 if descriptor is None:
                     if len(opened) == MAX_OPEN_FILES:

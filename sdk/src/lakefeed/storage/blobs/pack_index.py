@@ -22,10 +22,11 @@ CREATE TABLE IF NOT EXISTS packs (
 );
 CREATE TABLE IF NOT EXISTS contents (
     sha256 BLOB NOT NULL, pack INTEGER NOT NULL, start INTEGER NOT NULL, length INTEGER NOT NULL,
+    is_recipe INTEGER NOT NULL,
     PRIMARY KEY (sha256, pack)
 ) WITHOUT ROWID;
 """
-LAYOUT = 1
+LAYOUT = 2
 MAX_PREFETCHED = 65_536
 
 
@@ -61,16 +62,27 @@ class PackIndex:
     def find_all(self, digests: Sequence[bytes], only: Collection[str] | None = None) -> dict[bytes, ObjectRange]:
         """Returns the ranges of those contents that are known here.
 
-        Considers only the packs ``only`` if that is given.
+        Considers only the packs ``only`` if that is given. The range is that of a recipe if no pack has the content
+        itself.
         """
+        ranges: dict[bytes, ObjectRange] = {}
+        for digest, location in self._find_rows(digests, only):
+            if not (location.is_recipe and digest in ranges):
+                ranges[digest] = location
+        return ranges
+
+    def find_recipes(self, digest: bytes, only: Collection[str] | None = None) -> list[ObjectRange]:
+        """Returns the ranges of the recipes of the content with a raw SHA-256. Several packs may have one."""
+        return [location for _, location in self._find_rows([digest], only) if location.is_recipe]
+
+    def _find_rows(self, digests: Sequence[bytes], only: Collection[str] | None) -> Iterator[tuple[bytes, ObjectRange]]:
         rows = self._database.look_up(
-            "SELECT sha256, key, start, length FROM contents JOIN packs ON packs.id = pack WHERE sha256 IN", digests
+            "SELECT sha256, key, start, length, is_recipe FROM contents JOIN packs ON packs.id = pack WHERE sha256 IN",
+            digests,
         )
-        return {
-            digest: ObjectRange(key, start, length)
-            for digest, key, start, length in rows
-            if only is None or key in only
-        }
+        for digest, key, start, length, is_recipe in rows:
+            if only is None or key in only:
+                yield digest, ObjectRange(key, start, length, bool(is_recipe))
 
     def refresh(self, seen_count: int | None = None) -> frozenset[str]:
         """Reads the indexes of new packs and removes deleted packs. Returns the keys of the packs that exist.
@@ -103,15 +115,18 @@ class PackIndex:
         """
         return read_index(self._objects, self._objects.info(key))
 
-    def add(self, pack: ObjectInfo, contents: Iterable[tuple[bytes, int, int]]) -> None:
-        """Adds a pack with the raw digest, offset and length of each content."""
+    def add(self, pack: ObjectInfo, contents: Iterable[tuple[bytes, int, int, bool]]) -> None:
+        """Adds a pack with the raw digest, the offset and the length of each content, and whether it is a recipe."""
         entries = list(contents)  # the work may be repeated
 
         def work(connection: sqlite3.Connection) -> None:
             sql = "INSERT OR IGNORE INTO packs (key, size) VALUES (?, ?)"
             inserted = connection.execute(sql, (pack.key, pack.size))
             if inserted.rowcount:
-                rows = [(digest, inserted.lastrowid, start, length) for digest, start, length in entries]
+                rows = [
+                    (digest, inserted.lastrowid, start, length, is_recipe)
+                    for digest, start, length, is_recipe in entries
+                ]
                 insert_rows(connection, "INSERT OR REPLACE INTO contents", rows)
 
         self._database.write(work)
@@ -131,5 +146,6 @@ class PackIndex:
         self._database.write(work)
 
 
-def _entry_rows(index: PackEntries) -> Iterator[tuple[bytes, int, int]]:
-    return zip(raw_digests(index), index["offset"].tolist(), index["length"].tolist(), strict=True)
+def _entry_rows(index: PackEntries) -> Iterator[tuple[bytes, int, int, bool]]:
+    columns = (index[name].tolist() for name in ("offset", "length", "is_recipe"))
+    return zip(raw_digests(index), *columns, strict=True)

@@ -1,4 +1,4 @@
-"""The blobs of a store for readers: a content is a stand-alone blob or lies in a pack."""
+"""The blobs of a store for readers: a content is a stand-alone blob, lies in a pack, or consists of chunks in packs."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, cast
 
 from lakefeed._units import MIB
+from lakefeed.errors import IntegrityError
+from lakefeed.storage.blobs.chunked_file import ChunkCache, ChunkedFile
+from lakefeed.storage.blobs.content_reads import MAX_LOOKUPS, ContentReader, describe_range
 from lakefeed.storage.blobs.objects import ObjectRange, Objects
 from lakefeed.storage.blobs.pack_index import PackIndex
 from lakefeed.storage.blobs.step_hooks import StepHook, ignore_step
 
 PIECE_BYTES = 4 * MIB
-MAX_LOOKUPS = 5
 
 
 class SingleBlobs(Protocol):
@@ -45,20 +47,24 @@ class PackedBlobs:
         self.single_blobs = single_blobs
         self.objects = single_blobs.objects
         self.index = PackIndex(single_blobs.objects, cache_dir)
+        self.contents = ContentReader(self.objects, self.index, single_blobs.open)
 
     def prefetch(self, digests: Iterable[str]) -> None:
         """Looks up blobs together that will be opened soon."""
         self.index.prefetch([bytes.fromhex(sha256) for sha256 in digests])
 
     def locate(self, sha256: str) -> str:
-        """Returns the URL of a blob, with a byte range if it lies in a pack."""
+        """Returns the URL of a blob, with a byte range if it lies in a pack.
+
+        The range ``#recipe=…`` is that of the list of the chunks of a blob.
+        """
         location = self.index.find(bytes.fromhex(sha256))
         if location is None:
             return self.objects.url(self.single_blobs.key(sha256))
-        return f"{self.objects.url(location.key)}#bytes={location.start}-{location.start + location.length - 1}"
+        return describe_range(self.objects, location)
 
     def find_ranges(self, digests: Sequence[str]) -> list[ObjectRange] | None:
-        """Returns the ranges of blobs of a local store, as far as they are known here; None if one is not known."""
+        """Returns the ranges of blobs of a local store; None if one is not known here, or consists of chunks."""
         raw = [bytes.fromhex(sha256) for sha256 in digests]
         packed = self.index.find_all(raw)
         ranges: list[ObjectRange] = []
@@ -69,6 +75,8 @@ class PackedBlobs:
                 if size is None:
                     return None
                 location = ObjectRange(self.single_blobs.key(sha256), 0, size)
+            if location.is_recipe:
+                return None
             ranges.append(location)
         return ranges
 
@@ -81,6 +89,8 @@ class PackedBlobs:
         if location is None:
             self.index.refresh(refreshes)
             location = self.index.find(digest)
+        if location is not None and location.is_recipe:
+            return self._chunked_size(sha256)
         return location.length if location is not None else None
 
     @contextmanager
@@ -93,6 +103,22 @@ class PackedBlobs:
         with self.objects.store_errors(), self._open(sha256) as stream:
             yield stream
 
+    def open_chunks(self, sha256: str, cache: ChunkCache | None) -> ChunkedFile | None:
+        """Returns a stream of the verified bytes of a blob that consists of chunks; None for other and unknown blobs.
+
+        Raises:
+            IntegrityError: the list of the chunks is damaged.
+        """
+        digest, seen = bytes.fromhex(sha256), self.index.refresh_count
+        location = self.index.find(digest)
+        if location is None and self.single_blobs.size(sha256) is None:
+            self.index.refresh(seen)
+            location = self.index.find(digest)
+        if location is None or not location.is_recipe:
+            return None
+        recipes = self.contents.find_recipes(digest)
+        return ChunkedFile(self.contents, recipes, verify=True, cache=cache) if recipes else None
+
     def put(self, source: BinaryIO) -> tuple[str, int]:
         """Stores the rest of ``source`` as a stand-alone blob."""
         return self.single_blobs.put(source)
@@ -104,12 +130,33 @@ class PackedBlobs:
         for _ in range(MAX_LOOKUPS):
             seen, location = self.index.refresh_count, self.index.find(bytes.fromhex(sha256))
             try:
-                return self.single_blobs.open(sha256) if location is None else self._section(location)
+                if location is None:
+                    return self.single_blobs.open(sha256)
+                return self._open_recipe(sha256) if location.is_recipe else self._section(location)
             except (FileNotFoundError, NotADirectoryError):
                 self.index.refresh(seen)  # the pack is new here, or was deleted
                 if location is None and self.index.find(bytes.fromhex(sha256)) is None:
                     raise
         raise FileNotFoundError(sha256)
+
+    def _open_recipe(self, sha256: str) -> BinaryIO:
+        """Opens a blob that consists of chunks, or a stand-alone blob of the same bytes if the recipe is damaged."""
+        try:
+            recipes = self.contents.find_recipes(bytes.fromhex(sha256))
+        except IntegrityError:
+            if self.single_blobs.size(sha256) is None:
+                raise
+            recipes = []
+        if not recipes:
+            return self.single_blobs.open(sha256)
+        return cast(BinaryIO, ChunkedFile(self.contents, recipes, verify=False))
+
+    def _chunked_size(self, sha256: str) -> int | None:
+        try:
+            recipes = self.contents.find_recipes(bytes.fromhex(sha256))
+        except IntegrityError:
+            recipes = []
+        return recipes[0].size if recipes else self.single_blobs.size(sha256)
 
     def _section(self, location: ObjectRange) -> BinaryIO:
         if location.length <= PIECE_BYTES:

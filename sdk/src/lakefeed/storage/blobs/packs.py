@@ -7,6 +7,9 @@
 
 All numbers are little-endian and unsigned. Packs are the only source of truth: an index of all packs can be built again
 from their ends.
+
+A pack of version 2 contains recipes (`lakefeed.storage.blobs.recipes`). The highest bit of the length marks the entry
+of a recipe, whose sha256 is that of the content that it describes. Packs without recipes have version 1.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import struct
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,13 +33,25 @@ FOLDER: Final = "packs"
 SUFFIX: Final = ".pack"
 MAGIC: Final = b"LKFDPACK"
 VERSION: Final = 1
+RECIPE_VERSION: Final = 2
+RECIPE_FLAG: Final = 1 << 63
 MAX_ENTRIES = 1 << 17
 TAIL_BYTES = 64 * KIB  # holds the footer and the index of some 1,300 contents: one read for most small packs
 
 ENTRY = np.dtype([("sha256", "S32"), ("offset", "<u8"), ("length", "<u8")])
+READ_ENTRY = np.dtype([*ENTRY.descr, ("is_recipe", "?")])
 _FOOTER = struct.Struct("<8sIIQQ32s")
 
 PackEntries = NDArray[np.void]
+"""The index of a pack: ``sha256``, ``offset``, ``length`` and ``is_recipe`` of each content."""
+
+
+class PackEntry(NamedTuple):
+    """The position of a content in a pack."""
+
+    offset: int
+    length: int
+    is_recipe: bool = False
 
 
 @dataclass
@@ -45,7 +60,7 @@ class PackWriter:
 
     stream: BinaryIO
     size: int = 0
-    _entries: dict[bytes, tuple[int, int]] = field(default_factory=dict)
+    _entries: dict[bytes, PackEntry] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._write(MAGIC)
@@ -57,15 +72,15 @@ class PackWriter:
         return digest in self._entries
 
     @property
-    def contents(self) -> Mapping[bytes, tuple[int, int]]:
-        """The positions of the added contents: (offset, length) by raw digest."""
+    def contents(self) -> Mapping[bytes, PackEntry]:
+        """The positions of the added contents by raw digest."""
         return self._entries
 
-    def add(self, contents: Mapping[bytes, bytes]) -> None:
-        """Adds contents by raw SHA-256."""
+    def add(self, contents: Mapping[bytes, bytes | memoryview], are_recipes: bool = False) -> None:
+        """Adds contents by raw SHA-256, or recipes by the raw SHA-256 of the contents that they describe."""
         offset = self.size
         for digest, data in contents.items():
-            self._entries[digest] = (offset, len(data))
+            self._entries[digest] = PackEntry(offset, len(data), are_recipes)
             offset += len(data)
         write_pieces(self.stream, list(contents.values()))
         self.size = offset
@@ -76,17 +91,20 @@ class PackWriter:
         for piece in pieces:
             digest.update(piece)
             self._write(piece)
-        self._entries[digest.digest()] = (offset, self.size - offset)
+        self._entries[digest.digest()] = PackEntry(offset, self.size - offset)
         return digest.digest(), self.size - offset
 
     def finish(self) -> None:
         """Writes the index and the footer."""
         index = np.zeros(len(self._entries), ENTRY)
+        version = VERSION
         for row, digest in enumerate(sorted(self._entries)):
-            index[row] = (digest, *self._entries[digest])
+            entry = self._entries[digest]
+            index[row] = (digest, entry.offset, entry.length | (RECIPE_FLAG if entry.is_recipe else 0))
+            version = RECIPE_VERSION if entry.is_recipe else version
         raw, offset = index.tobytes(), self.size
         self._write(raw)
-        self._write(_FOOTER.pack(MAGIC, VERSION, 0, len(index), offset, hashlib.sha256(raw).digest()))
+        self._write(_FOOTER.pack(MAGIC, version, 0, len(index), offset, hashlib.sha256(raw).digest()))
         self.stream.flush()
 
     def _write(self, data: bytes) -> None:
@@ -118,15 +136,29 @@ def read_index(objects: Objects, pack: ObjectInfo) -> PackEntries:
     magic, version, _, count, offset, checksum = _FOOTER.unpack(tail[-_FOOTER.size :])
     if magic != MAGIC:
         raise _damage_error(objects, pack)
-    if version != VERSION:
-        raise UnsupportedError(f"{objects.url(pack.key)} has version {version} of packs; this lakefeed reads {VERSION}")
+    if version not in (VERSION, RECIPE_VERSION):
+        raise UnsupportedError(
+            f"{objects.url(pack.key)} has version {version} of packs; this lakefeed reads {VERSION} and "
+            f"{RECIPE_VERSION}. Upgrade lakefeed"
+        )
     end = pack.size - _FOOTER.size
     if offset + count * ENTRY.itemsize != end:
         raise _damage_error(objects, pack)
     raw = tail[offset - start : -_FOOTER.size] if offset >= start else objects.read(pack.key, offset, end)
     if hashlib.sha256(raw).digest() != checksum:
         raise _damage_error(objects, pack)
-    return np.frombuffer(raw, ENTRY)
+    return _decode_index(np.frombuffer(raw, ENTRY), version == RECIPE_VERSION)
+
+
+def _decode_index(stored: PackEntries, has_recipes: bool) -> PackEntries:
+    index = np.zeros(len(stored), READ_ENTRY)
+    index["sha256"], index["offset"] = stored["sha256"], stored["offset"]
+    if has_recipes:
+        index["length"] = stored["length"] & np.uint64(RECIPE_FLAG - 1)
+        index["is_recipe"] = stored["length"] >> np.uint64(63)
+    else:
+        index["length"] = stored["length"]
+    return index
 
 
 def raw_digests(index: PackEntries) -> list[bytes]:

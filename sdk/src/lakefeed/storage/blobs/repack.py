@@ -5,21 +5,17 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Collection, Iterator
-from itertools import pairwise
 
-import numpy as np
-
-from lakefeed._units import KIB, MIB
+from lakefeed.errors import IntegrityError
 from lakefeed.storage.blobs.blob_writer import BlobWriter
-from lakefeed.storage.blobs.collector import Digests, StoredObject, find_positions
-from lakefeed.storage.blobs.objects import Objects
-from lakefeed.storage.blobs.packs import PackEntries, raw_digests, read_index
+from lakefeed.storage.blobs.chunk_marker import Digests, find_positions
+from lakefeed.storage.blobs.collector import StoredObject
+from lakefeed.storage.blobs.content_reads import group_ranges, read_group
+from lakefeed.storage.blobs.objects import ObjectRange, Objects
+from lakefeed.storage.blobs.packs import raw_digests, read_index
+from lakefeed.storage.blobs.recipes import decode_recipe
 
 logger = logging.getLogger(__name__)
-
-GAP_BYTES = 256 * KIB
-"""Garbage up to this length is read too, because another request would take longer."""
-READ_BYTES = 8 * MIB
 
 
 def move_reachable(writer: BlobWriter, objects: Objects, sparse: Collection[StoredObject], reachable: Digests) -> int:
@@ -27,41 +23,41 @@ def move_reachable(writer: BlobWriter, objects: Objects, sparse: Collection[Stor
 
     A pack with a damaged content stays, because the content is not moved.
     """
-    added: set[bytes] = set()
+    added: set[tuple[bytes, bool]] = set()
     total = 0
     for pack in sparse:
-        for contents in _read_contents(objects, pack, reachable):
-            fresh = {digest: data for digest, data in contents.items() if digest not in added}
-            added |= fresh.keys()
+        for are_recipes, contents in _read_contents(objects, pack, reachable):
+            fresh = {digest: data for digest, data in contents.items() if (digest, are_recipes) not in added}
+            added |= {(digest, are_recipes) for digest in fresh}
             total += sum(map(len, fresh.values()))
             if fresh:
-                writer.add(fresh)
+                writer.add(fresh, are_recipes)
     writer.flush()
     return total
 
 
-def _read_contents(objects: Objects, pack: StoredObject, reachable: Digests) -> Iterator[dict[bytes, bytes]]:
+def _read_contents(
+    objects: Objects, pack: StoredObject, reachable: Digests
+) -> Iterator[tuple[bool, dict[bytes, bytes]]]:
+    """Yields the reachable contents that are not damaged, and whether they are recipes."""
     index = read_index(objects, pack.info)
-    needed = np.sort(index[find_positions(reachable, index["sha256"])[1]], order="offset")
-    for chunk in _split_reads(needed):
-        start = int(chunk["offset"][0])
-        data = objects.read(pack.info.key, start, int(chunk["offset"][-1] + chunk["length"][-1]))
-        entries = zip(raw_digests(chunk), chunk["offset"].tolist(), chunk["length"].tolist(), strict=True)
-        contents = {digest: data[at - start : at - start + length] for digest, at, length in entries}
-        good = {digest: part for digest, part in contents.items() if hashlib.sha256(part).digest() == digest}
-        if len(good) < len(contents):
-            logger.warning("%d contents of %s are damaged", len(contents) - len(good), objects.url(pack.info.key))
-        yield good
+    needed = index[find_positions(reachable, index["sha256"])[1]]
+    for are_recipes in (False, True):
+        entries = needed[needed["is_recipe"] == are_recipes]
+        positions = zip(raw_digests(entries), entries["offset"].tolist(), entries["length"].tolist(), strict=True)
+        for group in group_ranges((digest, ObjectRange(pack.info.key, *each)) for digest, *each in positions):
+            contents = dict(read_group(objects, group))
+            good = {digest: data for digest, data in contents.items() if _is_good(digest, data, are_recipes)}
+            if len(good) < len(contents):
+                logger.warning("%d contents of %s are damaged", len(contents) - len(good), objects.url(pack.info.key))
+            yield are_recipes, good
 
 
-def _split_reads(index: PackEntries) -> Iterator[PackEntries]:
-    """Yields the entries, sorted by offset, in groups that are read at once."""
-    starts, ends = index["offset"].astype(np.int64), (index["offset"] + index["length"]).astype(np.int64)
-    cuts, begun = [0], 0
-    for row in range(1, len(index)):
-        if starts[row] - ends[row - 1] > GAP_BYTES or ends[row] - starts[begun] > READ_BYTES:
-            cuts.append(row)
-            begun = row
-    for low, high in pairwise([*cuts, len(index)]):
-        if high > low:
-            yield index[low:high]
+def _is_good(digest: bytes, data: bytes, is_recipe: bool) -> bool:
+    if not is_recipe:
+        return hashlib.sha256(data).digest() == digest
+    try:
+        decode_recipe(digest, data, "")
+    except IntegrityError:
+        return False
+    return True

@@ -113,7 +113,7 @@ def sync_directories(directories: Iterable[Path]) -> None:
                 os.close(descriptor)
 
 
-def write_pieces(stream: BinaryIO, pieces: Sequence[bytes]) -> None:
+def write_pieces(stream: BinaryIO, pieces: Sequence[bytes | memoryview]) -> None:
     """Writes byte strings one after the other to a file without joining them in memory."""
     stream.flush()
     descriptor = stream.fileno()
