@@ -55,10 +55,11 @@ def another_machine(tmp_path: Path) -> Lake:
     return Lake(Settings.load(cache_dir=tmp_path / f"cache-{time.time_ns()}"))
 
 
-def save_again(tmp_path: Path, at: Callable[[str], object]) -> None:
-    """Saves the contents of the dataset that was deleted, as ``Dataset.save`` does."""
+def save_again(tmp_path: Path, at: Callable[[str], object], *contents: bytes) -> None:
+    """Saves contents, by default those of the dataset that was deleted, as ``Dataset.save`` does."""
     lake = another_machine(tmp_path)
-    rows = pa.table({"file": [write(tmp_path / "again" / "s.bin", SMALL), write(tmp_path / "again" / "l.bin", LARGE)]})
+    files = enumerate(contents or (SMALL, LARGE))
+    rows = pa.table({"file": [write(tmp_path / "again" / f"{number}.bin", data) for number, data in files]})
     with lake.blobs.open_writer(at) as saving:
         plan = StoreFiles(
             Scan(MemorySource(rows)), FileColumnWriter({"file": "file"}, saving, FileFingerprints(lake.settings.cache))
@@ -107,7 +108,14 @@ def make_doomed(folder: Path) -> None:
     ],
 )
 def test_gc_race(first: str, of_save: str, of_collection: str, tmp_path: Path) -> None:
-    """One goes as far as its step, then the other as far as its own, then both to their end."""
+    assert race(tmp_path, first, of_save, of_collection, SMALL, LARGE).postponed is None
+    assert contents("again") == [SMALL, LARGE]
+    assert collected().postponed is None
+    assert contents("again") == [SMALL, LARGE]
+
+
+def race(tmp_path: Path, first: str, of_save: str, of_collection: str, *data: bytes) -> GarbageReport:
+    """A save and a collection: one goes to its step, then the other to its own, then both to their end."""
     saver, collector = Stop(of_save), Stop(of_collection)
 
     def collecting(step: str) -> None:
@@ -117,7 +125,7 @@ def test_gc_race(first: str, of_save: str, of_collection: str, tmp_path: Path) -
 
     with ThreadPoolExecutor(2) as threads:
         if first == "save":
-            saving = threads.submit(save_again, tmp_path, saver)
+            saving = threads.submit(save_again, tmp_path, saver, *data)
             assert saver.reached.wait(SECONDS)
             collection = threads.submit(collect_now, tmp_path, collecting)
             _wait(collector.reached, collection)
@@ -127,17 +135,13 @@ def test_gc_race(first: str, of_save: str, of_collection: str, tmp_path: Path) -
         else:
             collection = threads.submit(collect_now, tmp_path, collecting)
             _wait(collector.reached, collection)
-            saving = threads.submit(save_again, tmp_path, saver)
+            saving = threads.submit(save_again, tmp_path, saver, *data)
             _wait(saver.reached, saving)
             collector.go.set()
             collection.result(SECONDS)
             saver.go.set()
         saving.result(SECONDS)
-        report = collection.result(SECONDS)
-    assert report.postponed is None
-    assert contents("again") == [SMALL, LARGE]
-    assert collected().postponed is None
-    assert contents("again") == [SMALL, LARGE]
+        return collection.result(SECONDS)
 
 
 def _wait(reached: threading.Event, task: object) -> None:

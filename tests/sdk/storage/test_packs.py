@@ -160,8 +160,8 @@ def test_damaged_packs_are_noticed(tmp_path: Path) -> None:
         pack.write_bytes(damaged)
         with pytest.raises(IntegrityError, match="its index cannot be read"):
             store_at((store.url, {}), tmp_path / f"cache{len(damaged)}{damaged[-1:].hex()}").read(digest)
-    pack.write_bytes(sound[:-56] + (2).to_bytes(4, "little") + sound[-52:])
-    with pytest.raises(UnsupportedError, match="has version 2 of packs; this lakefeed reads 1"):
+    pack.write_bytes(sound[:-56] + (3).to_bytes(4, "little") + sound[-52:])
+    with pytest.raises(UnsupportedError, match="has version 3 of packs; this lakefeed reads 1 and 2"):
         store_at((store.url, {}), tmp_path / "newer").read(digest)
 
 

@@ -11,6 +11,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from lakefeed._units import KIB
 from lakefeed.errors import FileError, InvalidArgumentError, MissingFileError, UnreachableError
 from lakefeed.storage.blobs.blob_writer import Blob, BlobWriter, Packing
 from lakefeed.storage.blobs.leases import begin_lease, require_active
@@ -20,8 +21,10 @@ from lakefeed.storage.blobs.remote_blobs import RemoteBlobs
 from lakefeed.storage.blobs.step_hooks import StepHook, ignore_step
 from lakefeed.storage.cache.blob_cache import BlobCache, require_digest
 from lakefeed.storage.disk.disk_errors import wrap_os_errors
-from lakefeed.storage.disk.hashing import CHUNK_BYTES, check_digest, sha256_bytes, sha256_stream
+from lakefeed.storage.disk.hashing import check_digest, sha256_bytes, sha256_stream
 from lakefeed.storage.urls import LOCAL_SCHEMES, local_path, scheme
+
+BUFFER_BYTES = 64 * KIB  # of a stream; less than a chunk, so that a short read is one
 
 
 @dataclass(frozen=True)
@@ -197,7 +200,7 @@ class BlobStore:
             with self._reading(sha256):
                 stream = self.backend.open_chunks(sha256, None if self.is_local else self._cache)
             if stream is not None:
-                return io.BufferedReader(stream, CHUNK_BYTES)
+                return io.BufferedReader(stream, BUFFER_BYTES)
         return (copy or self.local_path(sha256, suffix)).open("rb")
 
     def read_range(self, sha256: str, start: int, stop: int) -> bytes:

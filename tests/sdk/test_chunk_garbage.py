@@ -1,0 +1,296 @@
+"""Garbage among the chunks of large files: chunks that other files need stay, whoever saves meanwhile."""
+
+from __future__ import annotations
+
+import datetime as dt
+import io
+import os
+import random
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from lakefeed import Dataset, collect_garbage
+from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.reclaim import reclaim
+from lakefeed.errors import IntegrityError
+from lakefeed.storage.blobs.chunk_writer import write_chunks
+from lakefeed.storage.blobs.leases import EXPIRY_SECONDS
+from lakefeed.storage.blobs.packs import read_index
+from tests.sdk.media.pictures import write
+from tests.sdk.prepared_homes import PreparedHomes
+from tests.sdk.processes import Program
+from tests.sdk.test_garbage import NOW, age, collected, contents, files_of, save
+from tests.sdk.test_garbage_races import OF_A_COLLECTION, OF_A_SAVE, another_machine, collect_now, race, save_again
+from tests.sdk.test_reclaim import objects_of, stored
+
+MIB = 1 << 20
+LARGE = random.Random(1).randbytes(2 * MIB)
+EDITED = LARGE[:MIB] + b"1234567" + LARGE[MIB + 7 :]
+OTHER = random.Random(2).randbytes(4 * MIB)
+
+
+@pytest.fixture(autouse=True)
+def chunked(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of these sizes are stored in chunks."""
+    monkeypatch.setenv("LAKEFEED__BLOBS__CHUNK_FROM_BYTES", str(MIB + 1))
+
+
+def packs(home: Path) -> list[str]:
+    return [key for key in files_of(home) if key.startswith("blobs/packs/")]
+
+
+def bytes_of(home: Path) -> int:
+    return sum((home / key).stat().st_size for key in packs(home))
+
+
+def overwrite(path: Path, position: int, data: bytes) -> None:
+    path.chmod(0o644)
+    with path.open("r+b") as stream:
+        stream.seek(position)
+        stream.write(data)
+
+
+def test_chunks_stay_as_long_as_a_file_needs_them(home: Path, tmp_path: Path) -> None:
+    """A version that goes takes its own chunks with it; the others move out of a pack that is mostly garbage."""
+    save("one", tmp_path, LARGE, OTHER)
+    save("two", tmp_path, EDITED)
+    assert len(packs(home)) == 2
+    age(home)
+    assert collected().bytes == 0
+    Dataset("one").delete()
+    report = collect_garbage(grace=NOW)
+    assert (report.packs, report.sparse_packs) == (1, 1)
+    report = collected()
+    assert (report.packs, report.sparse_packs) == (1, 1)
+    assert MIB < report.moved_bytes < 2 * MIB
+    assert contents("two") == [EDITED]
+    assert bytes_of(home) < 2.5 * MIB
+    save("three", tmp_path, LARGE)
+    assert contents("three") == [LARGE]
+    assert collected().bytes == 0
+    for name in ("two", "three"):
+        Dataset(name).delete()
+    assert collected().packs > 0
+    assert packs(home) == []
+
+
+def test_a_recipe_moves_with_its_flag(home: Path, tmp_path: Path) -> None:
+    save("gone", tmp_path, OTHER)
+    lake = Lake.current()
+    with lake.blobs.open_writer() as writer:  # both files in one pack
+        writer.put(OTHER[::-1])
+        writer.put(LARGE)
+        writer.flush()
+    save("live", tmp_path, LARGE)
+    Dataset("gone").delete()
+    age(home)
+    report = collected()
+    assert (report.sparse_packs, report.packs) == (1, 2)
+    assert contents("live") == [LARGE]
+    [pack] = lake.blobs.backend.objects.list("packs")
+    assert read_index(lake.blobs.backend.objects, pack)["is_recipe"].sum() == 1
+    with next(iter(Dataset("live").rows()))["file"].open() as stream:
+        stream.seek(MIB)
+        assert stream.read(100) == LARGE[MIB : MIB + 100]
+
+
+def test_a_whole_blob_that_was_stored_in_chunks_too(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of them is enough, and it is a complete one."""
+    blobs = Lake.current().blobs
+    blobs.put_bytes(LARGE)
+    save("live", tmp_path, LARGE)
+    assert packs(home) == []
+    with blobs.open_writer() as writer:
+        monkeypatch.setattr(writer, "find_known", lambda digests: set())  # both were stored at the same moment
+        write_chunks(io.BytesIO(LARGE), writer)
+        writer.flush()
+    [pack] = packs(home)
+    age(home)
+    before = (home / pack).read_bytes()
+    assert (collected().blobs, packs(home)) == (1, [pack])
+    assert contents("live") == [LARGE]
+    assert (home / pack).read_bytes() == before
+
+
+def test_an_incomplete_recipe_is_no_copy(home: Path, tmp_path: Path) -> None:
+    blobs = Lake.current().blobs
+    save("live", tmp_path, LARGE)
+    recipes = blobs.backend.contents.find_recipes(bytes.fromhex(blobs.put_bytes(LARGE).sha256))
+    with blobs.open_writer() as writer:
+        writer.add({recipes[0].sha256: recipes[0].encode()} | {bytes([n]) * 32: b"live?" for n in range(9)}, True)
+        writer.flush()
+    for key in packs(home):
+        if (home / key).stat().st_size > MIB:
+            (home / key).unlink()  # the chunks are lost
+    age(home)
+    blobs.backend.index.refresh()
+    assert contents("live") == [LARGE]
+    collected()
+    assert contents("live") == [LARGE]
+
+
+def test_a_damaged_list_of_chunks_stops_a_collection(home: Path, tmp_path: Path) -> None:
+    save("live", tmp_path, LARGE)
+    save("gone", tmp_path, OTHER)
+    Dataset("gone").delete()
+    objects = Lake.current().blobs.backend.objects
+    for pack in objects.list("packs"):
+        for entry in read_index(objects, pack):
+            if entry["is_recipe"]:
+                overwrite(home / "blobs" / pack.key, int(entry["offset"]) + 50, b"damaged")
+    before = packs(home)
+    for dry_run in (True, False):
+        with pytest.raises(IntegrityError, match="which chunks 1 blobs need is unknown"):
+            collect_garbage(dry_run, NOW)
+    assert packs(home) == before
+    Dataset("live").delete()
+    collected()
+    assert packs(home) == []
+
+
+def make_doomed(folder: Path) -> None:
+    save("gone", folder, LARGE)
+    Dataset("gone").delete()
+
+
+@pytest.mark.parametrize("data", [(EDITED,), (LARGE, EDITED)], ids=["edited", "both"])
+@pytest.mark.parametrize(
+    ("first", "of_save", "of_collection"),
+    [
+        pytest.param(*order, marks=[] if number % 13 == 3 else pytest.mark.live if number % 3 else pytest.mark.soak)
+        for number, order in enumerate(
+            (first, of_save, of_collection)
+            for first in ("save", "collection")
+            for of_save in OF_A_SAVE
+            for of_collection in OF_A_COLLECTION[:-1]
+        )
+    ],
+)
+def test_a_save_that_shares_chunks_with_garbage(
+    first: str,
+    of_save: str,
+    of_collection: str,
+    data: tuple[bytes, ...],
+    tmp_path: Path,
+    prepared_homes: PreparedHomes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The recipe of the new file is new, and its chunks are in a pack that a collection is about to delete."""
+    prepared_homes.enter("doomed chunks", lambda: make_doomed(tmp_path), monkeypatch)
+    assert race(tmp_path, first, of_save, of_collection, *data).postponed is None
+    assert contents("again") == list(data)
+    assert collected().postponed is None
+    assert contents("again") == list(data)
+
+
+@pytest.mark.parametrize(
+    "step", [*OF_A_COLLECTION[3:4], *(pytest.param(step, marks=pytest.mark.live) for step in OF_A_COLLECTION[4:-1])]
+)
+def test_records_that_are_copied_from_a_dataset_that_goes(step: str, tmp_path: Path) -> None:
+    """The rows name a file that is not added, so its chunks are stored again."""
+    rows = save("source", tmp_path, LARGE).to_arrow()
+    Dataset("source").delete()
+    done = []
+
+    def copying(at: str) -> None:
+        if at.startswith(step) and not done:
+            done.append(at)
+            Dataset.from_arrow(rows).save("copy")
+
+    collect_now(tmp_path, copying)
+    if not done:  # "waiting": there was nobody to wait for
+        return
+    assert contents("copy") == [LARGE]
+    assert collected().postponed is None
+    assert contents("copy") == [LARGE]
+
+
+def test_a_failed_save_leaves_chunks_that_another_needs(lake: Lake, home: Path, tmp_path: Path) -> None:
+    keys = stored(lake, LARGE, OTHER)
+    save_again(tmp_path, lambda step: None, EDITED)
+    assert reclaim(lake, keys) == frozenset()
+    assert contents("again") == [EDITED]
+    Dataset("again").delete()
+    assert reclaim(lake, keys) == keys
+    assert len(objects_of(home)) == 1
+
+
+KILLED = """
+import os, random, signal, sys
+from lakefeed import Dataset
+from lakefeed.storage.blobs import chunking, chunk_writer
+left = [int(sys.argv[2])]
+cut = chunking.cut
+
+def cut_and_die(source):
+    for each in cut(source):
+        left[0] -= 1
+        if not left[0]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield each
+
+chunking.READ_BYTES = 1 << 20
+chunk_writer.cut = cut_and_die
+Dataset.from_dict({"file": [sys.argv[1]]}).save("killed", column_types={"file": "file"})
+"""
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("reads", [1, 3, 4])
+def test_a_killed_save_goes_on_and_its_chunks_are_garbage_until_then(
+    reads: int, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAKEFEED__BLOBS__PACK_BYTES", str(MIB))
+    path = write(tmp_path / "large.bin", OTHER)
+    save("live", tmp_path, OTHER[:MIB] + LARGE)
+    program = Program(KILLED, path, str(reads))
+    program.finish()
+    assert program.returncode == -9
+    then = time.time() - EXPIRY_SECONDS - 1
+    for lease in (home / "blobs" / "leases").iterdir():
+        os.utime(lease, (then, then))
+    before = bytes_of(home)
+    if reads == 4:
+        save("again", tmp_path, OTHER)
+        assert bytes_of(home) - before < 2.5 * MIB
+        assert contents("again") == [OTHER]
+    assert collected().postponed is None
+    assert contents("live") == [OTHER[:MIB] + LARGE]
+    if reads == 4:
+        assert contents("again") == [OTHER]
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("seed", range(20))
+def test_saves_deletes_and_collections_at_random(seed: int, home: Path, tmp_path: Path) -> None:
+    """Versions of a few files, saved and deleted while a collection without grace runs in between."""
+    draw = random.Random(seed)
+    files = [bytearray(draw.randbytes(2 * MIB)) for _ in range(3)]
+    expected: dict[str, list[bytes]] = {}
+    for number in range(40):
+        action = draw.choice(["save", "save", "delete", "collect"])
+        if action == "save":
+            for file in draw.sample(files, draw.randrange(4)):
+                start = draw.randrange(len(file))
+                file[start : start + draw.randrange(9)] = draw.randbytes(draw.randrange(9))
+            expected[f"d{number}"] = [bytes(file) for file in files]
+            save(f"d{number}", tmp_path, *expected[f"d{number}"])
+        elif action == "delete" and expected:
+            name = draw.choice(sorted(expected))
+            del expected[name]
+            Dataset(name).delete()
+        else:
+            with suppress(FileNotFoundError):
+                age(home)
+            assert collected(grace=dt.timedelta(0)).postponed is None
+        lake = another_machine(tmp_path) if draw.random() < 0.1 else None
+        if lake is not None:
+            lake.close()
+        for name, data in expected.items():
+            assert contents(name) == data
