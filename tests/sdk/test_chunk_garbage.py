@@ -7,6 +7,7 @@ import io
 import os
 import random
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from lakefeed import Dataset, collect_garbage
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.reclaim import reclaim
 from lakefeed.errors import IntegrityError
+from lakefeed.garbage import collect
 from lakefeed.storage.blobs.chunk_writer import write_chunks
 from lakefeed.storage.blobs.leases import EXPIRY_SECONDS
 from lakefeed.storage.blobs.packs import read_index
@@ -29,6 +31,7 @@ from tests.sdk.test_reclaim import objects_of, stored
 MIB = 1 << 20
 LARGE = random.Random(1).randbytes(2 * MIB)
 EDITED = LARGE[:MIB] + b"1234567" + LARGE[MIB + 7 :]
+SMALL = random.Random(3).randbytes(MIB - 1)
 OTHER = random.Random(2).randbytes(4 * MIB)
 
 
@@ -158,11 +161,24 @@ def make_doomed(folder: Path) -> None:
     Dataset("gone").delete()
 
 
-@pytest.mark.parametrize("data", [(EDITED,), (LARGE, EDITED)], ids=["edited", "both"])
+def make_doomed_under_a_recipe(folder: Path) -> None:
+    """The recipe of a file that no version names is in a pack that stays, but not its chunks."""
+    save("gone", folder, LARGE)
+    save("gone_too", folder, EDITED, SMALL)
+    save("live", folder, SMALL)
+    for name in ("gone", "gone_too"):
+        Dataset(name).delete()
+
+
+@pytest.mark.parametrize(
+    ("build", "data"),
+    [(make_doomed, (EDITED,)), (make_doomed, (LARGE, EDITED)), (make_doomed_under_a_recipe, (EDITED,))],
+    ids=["edited", "both", "recipe-stays"],
+)
 @pytest.mark.parametrize(
     ("first", "of_save", "of_collection"),
     [
-        pytest.param(*order, marks=[] if number % 13 == 3 else pytest.mark.live if number % 3 else pytest.mark.soak)
+        pytest.param(*order, marks=[] if number % 13 == 11 else pytest.mark.live if number % 3 else pytest.mark.soak)
         for number, order in enumerate(
             (first, of_save, of_collection)
             for first in ("save", "collection")
@@ -175,13 +191,14 @@ def test_a_save_that_shares_chunks_with_garbage(
     first: str,
     of_save: str,
     of_collection: str,
+    build: Callable[[Path], None],
     data: tuple[bytes, ...],
     tmp_path: Path,
     prepared_homes: PreparedHomes,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The recipe of the new file is new, and its chunks are in a pack that a collection is about to delete."""
-    prepared_homes.enter("doomed chunks", lambda: make_doomed(tmp_path), monkeypatch)
+    """The chunks of the file are in a pack that a collection is about to delete; its recipe is new, or stays."""
+    prepared_homes.enter(build.__name__, lambda: build(tmp_path), monkeypatch)
     assert race(tmp_path, first, of_save, of_collection, *data).postponed is None
     assert contents("again") == list(data)
     assert collected().postponed is None
@@ -208,6 +225,34 @@ def test_records_that_are_copied_from_a_dataset_that_goes(step: str, tmp_path: P
     assert contents("copy") == [LARGE]
     assert collected().postponed is None
     assert contents("copy") == [LARGE]
+
+
+@pytest.mark.parametrize(
+    "step", ["marked again", *(pytest.param(step, marks=pytest.mark.live) for step in ("doomed", "packs/"))]
+)
+def test_an_unchanged_file_is_read_again_if_its_chunks_are_about_to_go(step: str, home: Path, tmp_path: Path) -> None:
+    """Its recipe is in a pack that stays, and its status says that it was stored."""
+    folder = tmp_path / "files"
+    for name, data in (("gone", (LARGE,)), ("gone_too", (EDITED, SMALL)), ("live", (SMALL,))):
+        paths = [write(folder / f"{name}-{number}.bin", content) for number, content in enumerate(data)]
+        for path in paths:
+            os.utime(path, (1e9, 1e9))  # younger files are read again in any case
+        Dataset.from_dict({"file": paths}).save(name, column_types={"file": "file"})
+    rows = Dataset.from_dict({"file": [str(folder / "gone_too-0.bin")]})
+    for name in ("gone", "gone_too"):
+        Dataset(name).delete()
+    done = []
+
+    def saving(at: str) -> None:
+        if at.startswith(step) and not done:
+            done.append(at)
+            rows.save("again", column_types={"file": "file"})
+
+    report = collect(Lake.current(), False, NOW, NOW, saving)
+    assert (report.postponed, done != []) == (None, True)
+    assert contents("again") == [EDITED]
+    assert collected().postponed is None
+    assert contents("again") == [EDITED]
 
 
 def test_a_failed_save_leaves_chunks_that_another_needs(lake: Lake, home: Path, tmp_path: Path) -> None:
