@@ -1,9 +1,10 @@
-"""File trees: many small files, unchanged syncs, copies, and one change among many: seconds and CPU seconds.
+"""File trees: many small files, unchanged syncs, copies, one change among many, and small changes of a large file.
 
-    python sdk/benchmarks/trees.py [files] [--rows ROWS]
+    python sdk/benchmarks/trees.py [files] [--rows ROWS] [--large MIB]
 
-Beside them, in the same run: hashing and writing the same bytes. ``--rows`` is the size of a tree without contents, of
-which one file changes.
+Seconds, CPU seconds and, for a large file, the bytes that are stored. Beside them, in the same run: hashing and writing
+the same bytes. ``--rows`` is the size of a tree without contents, of which one file changes. A size of 0 leaves a part
+out.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
 
 FILES, FILE_BYTES = 10_000, 20_000
 ROWS = 1_000_000
+LARGE_MIB = 1024
 RACY_SECONDS = 2.1
 
 
@@ -103,16 +106,98 @@ def bench_many_rows(rows: int) -> None:
     measure("list_modified_files", FileTree.get(tree.id).list_modified_files)
 
 
+def stored_bytes() -> int:
+    return sum(path.stat().st_size for path in Path(os.environ["LAKEFEED_HOME"], "blobs").rglob("*") if path.is_file())
+
+
+def measure_growth(name: str, act: Callable[[], object]) -> None:
+    before = stored_bytes()
+    measure(name, act)
+    print(f"{'':44} {(stored_bytes() - before) / 1024:10.0f} KiB stored", flush=True)
+
+
+def bench_large_file(size: int) -> None:
+    from lakefeed.storage.blobs.chunking import cut
+    from lakefeed.trees import FileTree
+
+    folder, plain = Path("large"), Path("plain.bin")
+    folder.mkdir()
+    path = folder / "checkpoint.bin"
+    with path.open("wb") as stream:
+        for number in range(size):
+            stream.write(np.random.default_rng(number).bytes(1 << 20))
+
+    def hash_file() -> None:
+        with path.open("rb") as stream:
+            hashlib.file_digest(stream, "sha256")
+
+    def cut_file() -> None:
+        with path.open("rb") as stream:
+            for _ in cut(stream):
+                pass
+
+    def save() -> None:
+        parents = [FileTree.get(dataset_project="files", dataset_name="large")] if trees else []
+        tree = FileTree.create("large", "files", parents)
+        tree.sync_folder(folder)
+        tree.upload(show_progress=False)
+        tree.finalize()
+        trees.append(tree)
+
+    def overwrite() -> None:
+        with path.open("r+b") as stream:
+            stream.seek(size << 19)
+            stream.write(b"1234567")
+
+    def insert() -> None:
+        copy = folder / "copy"
+        with path.open("rb") as source, copy.open("wb") as target:
+            target.write(b"at the start")
+            shutil.copyfileobj(source, target, 1 << 20)
+        copy.rename(path)
+
+    def append() -> None:
+        with path.open("ab") as stream:
+            stream.write(np.random.default_rng().bytes(1 << 20))
+
+    trees: list[FileTree] = []
+    measure(f"sha256 of a file of {size} MiB", hash_file)
+    measure("cutting it", cut_file)
+    measure("copying it", lambda: shutil.copyfile(path, plain))
+    plain.unlink()
+    measure_growth("sync, upload and finalize, the first", save)
+    for name, change in (("7 bytes overwritten", overwrite), ("12 bytes inserted at the start", insert)):
+        change()
+        measure_growth(name, save)
+    append()
+    measure_growth("1 MiB appended", save)
+    measure("get_local_copy, the first", trees[-1].get_local_copy)
+    handle = next(iter(trees[-1].dataset.rows()))["file"]
+    random = np.random.default_rng(1)
+    with handle.store.open(trees[0].file_entries_dict["checkpoint.bin"].hash) as stream:
+        measure("1,000 verified reads of 4 KiB", lambda: [read_at(stream, random, size) for _ in range(1000)])
+
+
+def read_at(stream: BinaryIO, random: np.random.Generator, size: int) -> bytes:
+    stream.seek(int(random.integers(0, size << 20)))
+    return stream.read(4096)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="?", type=int, default=FILES)
     parser.add_argument("--rows", type=int, default=ROWS)
+    parser.add_argument("--large", type=int, default=LARGE_MIB)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["LAKEFEED_HOME"] = f"{folder}/home"
         os.chdir(folder)
-        bench_small_files(arguments.files)
-        bench_many_rows(arguments.rows)
+        if arguments.files:
+            bench_small_files(arguments.files)
+        if arguments.rows:
+            bench_many_rows(arguments.rows)
+        if arguments.large:
+            bench_large_file(arguments.large)
 
 
 if __name__ == "__main__":
