@@ -23,7 +23,7 @@ class StoredChunks:
 
     Args:
         contents: reads recipes and groups.
-        find: returns those raw SHA-256 whose contents are stored, and are no recipes.
+        find: returns those raw SHA-256 whose contents are stored themselves, not as recipes.
         only: the packs whose recipes count; None for all.
     """
 
