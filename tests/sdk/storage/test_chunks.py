@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import random
@@ -18,8 +19,8 @@ from lakefeed.storage import BlobStore, Packing
 from lakefeed.storage.blobs import chunking, recipes
 from lakefeed.storage.blobs.chunk_writer import write_chunks
 from lakefeed.storage.blobs.chunking import cut, is_compressed
-from lakefeed.storage.blobs.objects import ObjectInfo
-from lakefeed.storage.blobs.packs import read_index
+from lakefeed.storage.blobs.objects import ObjectInfo, RemoteObjects
+from lakefeed.storage.blobs.packs import PackWriter, read_index
 from lakefeed.storage.blobs.recipes import Parts, decode_recipe, make_recipe
 from tests.sdk.storage.test_packs import KIND, place, s3
 
@@ -325,6 +326,50 @@ def test_threads_store_chunks_at_once(tmp_path: Path) -> None:
         writer.flush()
     assert [blob.sha256 for blob in blobs] == [sha(data) for data in contents]
     assert [store.read(blob.sha256) for blob in blobs] == contents
+
+
+def test_no_thread_goes_on_with_a_pack_that_another_could_not_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its end is unknown, so later contents would lie elsewhere than its index says."""
+    store = local_store(tmp_path, bytes=1 << 20)
+    add = PackWriter.add
+    full = [OSError(errno.ENOSPC, "no space")]
+
+    def add_once(writer: PackWriter, contents: Any, are_recipes: bool = False) -> None:
+        if full:
+            writer.stream.write(b"a part of a content")
+            raise full.pop()
+        add(writer, contents, are_recipes)
+
+    monkeypatch.setattr(PackWriter, "add", add_once)
+    with store.open_writer() as writer:
+        for _ in range(2):
+            with pytest.raises(OSError, match="no space"):
+                writer.put_large(io.BytesIO(DATA))
+        with pytest.raises(OSError, match="no space"):
+            writer.flush()
+    assert packs(store) == []
+
+
+def test_neighbours_are_read_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = (f"memory://{tmp_path.name}/blobs", {})
+    put(store_at(place, tmp_path / "writer"), DATA)
+    put(store_at(place, tmp_path / "writer"), EDITED)
+    reader = store_at(place, tmp_path / "reader")
+    assert reader.has(sha(EDITED))
+    reads: list[str] = []
+    read = RemoteObjects.read
+
+    def count(objects: RemoteObjects, key: str, start: int = 0, end: int | None = None) -> bytes:
+        reads.append(key)
+        return read(objects, key, start, end)
+
+    monkeypatch.setattr(RemoteObjects, "read", count)
+    assert reader.read(sha(EDITED), ".bin") == EDITED
+    assert len(reads) == 3  # the recipe, and the chunks of two packs
+    assert reader.read(sha(EDITED), ".bin") == EDITED
+    assert len(reads) == 3  # the cache has it
 
 
 @pytest.mark.parametrize(("start", "stop"), [(-1, 3), (4, 3)])

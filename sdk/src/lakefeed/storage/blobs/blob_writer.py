@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import BinaryIO, NamedTuple, Self
 
 from lakefeed._units import MIB
+from lakefeed.errors import FileError
 from lakefeed.storage.blobs.chunk_writer import write_chunks
 from lakefeed.storage.blobs.chunking import HEAD_BYTES, cut, is_compressed
 from lakefeed.storage.blobs.leases import Heartbeat, begin_lease, mark_lake, read_pending_deletes, require_active
@@ -80,6 +81,7 @@ class BlobWriter:
         self._pending_deletes: frozenset[str] = frozenset()
         self._trusted: set[str] = set()
         self._pack: _OpenPack | None = None
+        self._failure: BaseException | None = None  # of a write to the open pack
         self._complete: list[tuple[_OpenPack, Future[None]]] = []
         self._unsynced_blobs: set[str] = set()
         self._new_objects: set[str] = set()
@@ -194,6 +196,7 @@ class BlobWriter:
                 self.add({digest: recipe.encode()}, are_recipes=True)
                 break
         with wrap_os_errors(self._action), self._packing_lock:
+            self._require_sound()
             if digests and self._pack is not None:
                 self._complete_pack()
             self._wait_for_uploads(0)
@@ -237,13 +240,25 @@ class BlobWriter:
                 self._add(new, are_recipes)
 
     def _add(self, contents: Mapping[bytes, bytes | memoryview], are_recipes: bool) -> None:
+        self._require_sound()
         pack = self._pack = self._pack or self._new_pack()
-        pack.writer.add(contents, are_recipes)
+        try:
+            pack.writer.add(contents, are_recipes)
+        except BaseException as error:
+            self._failure = error  # the pack may end in a part of a content, and other threads go on
+            raise
         self.bytes_added += sum(map(len, contents.values()))
         if pack.unsynced >= FLUSH_BYTES:
             pack.sync(self._uploads)
         if pack.writer.size >= self._packing.bytes or len(pack.writer) >= MAX_ENTRIES:
             self._complete_pack()
+
+    def _require_sound(self) -> None:
+        """Raises the error of an earlier write to a pack. What other threads have added to that pack is lost."""
+        if isinstance(self._failure, OSError):
+            raise self._failure
+        if self._failure is not None:
+            raise FileError(f"{self._action}: an earlier write of this save was interrupted") from self._failure
 
     def put(self, data: bytes) -> Blob:
         """Adds a content unless it is known. Returns its blob."""
@@ -297,6 +312,7 @@ class BlobWriter:
             FileError: the store cannot be written to, or a collector may consider this process dead.
         """
         with wrap_os_errors(self._action), self._packing_lock:
+            self._require_sound()
             if self._pack is not None:
                 self._complete_pack()
             self._wait_for_uploads(0)

@@ -58,7 +58,6 @@ class ChunkMarker:
             IntegrityError: the only recipe of a reachable content cannot be read, so its parts are unknown.
         """
         self._read_packs()
-        self._store.index.refresh()  # for the groups
         self.recipes = [
             self._recipe(info.key, entry)
             for info, index in self.packs
