@@ -13,7 +13,7 @@ import pyarrow as pa
 from lakefeed._validate import check_data_type, check_text, is_list
 from lakefeed.errors import InvalidArgumentError
 from lakefeed.expr import Term, col, lit
-from lakefeed.keyed.index_terms import TextFunctions
+from lakefeed.keyed.index_terms import TextFunctions, VectorFunctions
 from lakefeed.keyed.projections import Aux, Cast, Fetch, Merged, Named, Selected, to_value
 from lakefeed.keyed.user_functions import UDF, fetch, udf
 
@@ -57,6 +57,7 @@ __all__ = [
     "subtract",
     "text",
     "udf",
+    "vector",
     "xor",
 ]
 
@@ -294,3 +295,4 @@ http = _Files()
 s3 = _Files()
 file = _Files()
 text = TextFunctions()
+vector = VectorFunctions()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lakefeed.keyed.text_index import TextIndex
     from lakefeed.keyed.transaction import Transaction
     from lakefeed.keyed.transaction_operations import Operation
+    from lakefeed.keyed.vector_index import VectorIndex
 
 __all__ = [
     "Client",
@@ -33,6 +34,7 @@ __all__ = [
     "Table",
     "TextIndex",
     "Transaction",
+    "VectorIndex",
     "connect",
 ]
 
@@ -51,5 +53,6 @@ if not TYPE_CHECKING:  # else a type checker would take any name
             "table_snapshot": ("Snapshot",),
             "text_index": ("TextIndex",),
             "transaction": ("Transaction",),
+            "vector_index": ("VectorIndex",),
         },
     )

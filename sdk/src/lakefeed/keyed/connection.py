@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from lakefeed._validate import check_flag, check_text
 from lakefeed.catalog.lake import Lake
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lakefeed.keyed.keyed_scan import Scan
     from lakefeed.keyed.search_index import SearchIndex
     from lakefeed.keyed.text_index import TextIndex
+    from lakefeed.keyed.vector_index import VectorIndex
 
 
 def connect(settings: Settings | None = None, *, overrides: Mapping[str, Any] | None = None) -> Client:
@@ -190,6 +191,37 @@ class Project:
             self._lake, self._full(name, "name"), projections, where, root_uri, exist_ok
         )
 
+    def create_vector_index(
+        self,
+        name: str,
+        term: Any,
+        *projections: Any,
+        metric: Literal["cosine", "l2", "dot"] = "cosine",
+        where: Any = None,
+        root_uri: str | None = None,
+        exist_ok: bool = False,
+    ) -> VectorIndex:
+        """Creates and builds an index of vectors of a table, for `Client.search`.
+
+        Args:
+            name: the name of the index.
+            term: the column with the vectors: lists of numbers of one width, or tensors. Rows with null are left out.
+            projections: further columns of the table: the filter fields.
+            metric: ``cosine`` and ``dot`` score by the cosine and by the dot product, ``l2`` by the negative distance.
+            where: a condition of the rows, as text or a term.
+            root_uri: the location of the files of the index.
+            exist_ok: return the index if it exists with these fields.
+
+        Raises:
+            DatasetExistsError: the index exists, and ``exist_ok`` is False or its fields are others.
+            InvalidArgumentError: a vector has NaN, or the columns are not of one table with a key.
+            TypeMismatchError: the column does not hold vectors, or their widths differ.
+            UnsupportedError: a filter field has a type that cannot be indexed.
+        """
+        return index_creation.create_vector_index(
+            self._lake, self._full(name, "name"), term, projections, metric, where, root_uri, exist_ok
+        )
+
     def index(self, name: str) -> SearchIndex:
         """Returns an index.
 
@@ -212,6 +244,18 @@ class Project:
             InvalidArgumentError: it is an index of another kind.
         """
         return open_index.open_text_index(self._lake, self._full(name, "name"))
+
+    def vector_index(self, name: str) -> VectorIndex:
+        """Returns an index of vectors.
+
+        Args:
+            name: the name.
+
+        Raises:
+            IndexNotFoundError: there is no such index.
+            InvalidArgumentError: it is an index of another kind.
+        """
+        return open_index.open_vector_index(self._lake, self._full(name, "name"))
 
     def list_indexes(self) -> list[SearchIndex]:
         """Returns the indexes, ordered by name."""
@@ -341,7 +385,9 @@ class Client(Project):
         Args:
             top_k: the number of rows.
             rank_by: rankings by fields of indexes of one table, such as
-                ``text.find(index["caption"], "a black cat")``. The scores of several texts are added up.
+                ``text.find(index["caption"], "a black cat")`` and ``vector.nearest(index["embedding"], [0.5, 0.1])``.
+                The scores of several texts in one index are added up. Rankings of vectors or of several indexes are
+                fused by the places of the rows in them (reciprocal rank).
             filters: a condition over filter fields, as text or a term, of parts that are joined with ``and``. Only rows
                 for which it is true are ranked.
             freshness_window: search an index without the newest versions of its table if none of them is older than

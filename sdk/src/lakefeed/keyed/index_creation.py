@@ -24,9 +24,11 @@ from lakefeed.keyed.scan_state import dump_tree
 from lakefeed.keyed.search_index import SearchIndex
 from lakefeed.keyed.table_terms import tables_in
 from lakefeed.keyed.text_index import TextIndex
+from lakefeed.keyed.vector_index import VectorIndex
 from lakefeed.search.index_definition import IndexDefinition
 from lakefeed.search.index_ledger import IndexLedger, find_definition
 from lakefeed.search.text_schema import TextSchema, tantivy
+from lakefeed.search.vector_schema import METRICS, VectorSchema, faiss
 
 SCORE = "score"
 AnyIndex = TypeVar("AnyIndex", bound=SearchIndex)
@@ -92,6 +94,25 @@ def build_index(index: AnyIndex) -> AnyIndex:
             index.ledger.drop()
         raise
     return index
+
+
+def create_vector_index(
+    lake: Lake, name: str, term: Any, projections: Sequence[Any], metric: Any, where: Any, root_uri: Any, exist_ok: Any
+) -> VectorIndex:
+    """Creates an index of vectors; see `Project.create_vector_index`."""
+    lake.identifier(name)
+    check_flag(exist_ok, "exist_ok")
+    check_root_uri(root_uri)
+    if metric not in METRICS:
+        raise InvalidArgumentError(f"metric={metric!r:.80}: choose one of {quoted_list(METRICS)}")
+    rows = indexed_rows(lake, (term, *projections), where)
+    fields = list(indexed_rows(lake, (term,), None).fields)
+    if len(fields) != 1:
+        raise InvalidArgumentError(f"term must be one column of vectors, got the columns {quoted_list(fields)}")
+    options = {"field": fields[0], "metric": metric}
+    _ = VectorSchema.of(rows.table.key_schema, rows.field_schema, fields[0], metric)
+    faiss()
+    return build_index(VectorIndex(lake, create_index(lake, definition_of(name, "vector", rows, options), exist_ok)))
 
 
 def check_root_uri(root_uri: Any) -> None:

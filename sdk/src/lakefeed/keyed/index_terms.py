@@ -7,12 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
-from lakefeed._validate import check_text
+import numpy as np
+from numpy.typing import NDArray
+
+from lakefeed._validate import check_text, is_whole
 from lakefeed.errors import ColumnNotFoundError, InvalidArgumentError, quoted_list
 from lakefeed.expr import Term
 from lakefeed.keyed.projections import Named, last_name
 from lakefeed.keyed.table_terms import table_term, tables_in
 from lakefeed.search.text_schema import TOKENIZERS
+from lakefeed.search.vector_files import DEFAULT_PROBES
 
 INDEX: Final = "index:"
 """Begins the names by which terms name indexes, where they name tables otherwise."""
@@ -37,7 +41,18 @@ class FindText:
     boost: float = 1.0
 
 
-Rank: TypeAlias = FindText
+@dataclass(frozen=True, eq=False)
+class NearestVector:
+    """A search for the vectors that are nearest to one."""
+
+    index: str
+    field: str
+    query: NDArray[np.float32]
+    nprobes: int
+    boost: float = 1.0
+
+
+Rank: TypeAlias = FindText | NearestVector
 
 
 def index_term(index: str, field: str, known: Sequence[str]) -> Term:
@@ -121,6 +136,43 @@ class TextFunctions:
                 f"expr must be a ranking, such as text.find(index['a'], 'word'), got {expr!r:.80}"
             )
         return replace(expr, boost=expr.boost * _positive(boost))
+
+
+class VectorFunctions:
+    """Functions for indexes of vectors: ``lakefeed.expressions.vector``."""
+
+    def nearest(self, expr: Any, query: Any, nprobes: int = DEFAULT_PROBES) -> NearestVector:
+        """Returns a ranking by how near the vector of a row is to another one.
+
+        Args:
+            expr: the field of an index of vectors, such as ``index["embedding"]``.
+            query: the vector: a list of numbers, or an array of NumPy, PyArrow or PyTorch.
+            nprobes: how thoroughly large indexes are searched; more takes longer and finds more of what is nearest.
+
+        Raises:
+            InvalidArgumentError: an argument is malformed, or the vector has NaN or an infinite value.
+        """
+        index, name = field_of_index(expr, "expr")
+        if not is_whole(nprobes) or nprobes < 1:
+            raise InvalidArgumentError(f"nprobes must be a whole number of at least 1, got {nprobes!r:.80}")
+        return NearestVector(index, name, _vector(query), int(nprobes))
+
+
+def _vector(query: Any) -> NDArray[np.float32]:
+    if isinstance(query, str | bytes | Mapping) or not hasattr(query, "__len__"):
+        raise InvalidArgumentError(f"query must be a list of numbers, got {query!r:.80}")
+    try:
+        vector = np.asarray(query)
+        numbers = vector.dtype.kind in "fiu" and vector.ndim == 1 and len(vector) > 0
+        with np.errstate(over="ignore"):
+            finite = numbers and bool(np.isfinite(vector.astype(np.float32)).all())
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        numbers = False
+    if not numbers:
+        raise InvalidArgumentError(f"query must be a list of numbers, got {query!r:.80}")
+    if not finite:
+        raise InvalidArgumentError(f"query has a value that is NaN or infinite: {query!r:.80}")
+    return vector.astype(np.float32)
 
 
 def split_text_fields(projections: Sequence[Any]) -> tuple[list[Any], dict[str, str]]:

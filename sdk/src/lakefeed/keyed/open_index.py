@@ -6,13 +6,14 @@ from lakefeed.catalog.lake import Lake
 from lakefeed.errors import InvalidArgumentError
 from lakefeed.keyed.search_index import SearchIndex
 from lakefeed.keyed.text_index import TextIndex
+from lakefeed.keyed.vector_index import VectorIndex
 from lakefeed.search.index_definition import IndexDefinition
 from lakefeed.search.index_ledger import IndexLedger, find_definition, list_definitions
 
 
 def index_of(lake: Lake, definition: IndexDefinition) -> SearchIndex:
     """Returns the index of a definition."""
-    return TextIndex(lake, definition)
+    return TextIndex(lake, definition) if definition.kind == "text" else VectorIndex(lake, definition)
 
 
 def open_index(lake: Lake, name: str) -> SearchIndex:
@@ -34,6 +35,19 @@ def open_text_index(lake: Lake, name: str) -> TextIndex:
     index = open_index(lake, name)
     if not isinstance(index, TextIndex):
         raise InvalidArgumentError(f"{name!r} is an index of vectors; open it with vector_index({name!r})")
+    return index
+
+
+def open_vector_index(lake: Lake, name: str) -> VectorIndex:
+    """Returns an index of vectors.
+
+    Raises:
+        IndexNotFoundError: there is no such index.
+        InvalidArgumentError: it is a text index.
+    """
+    index = open_index(lake, name)
+    if not isinstance(index, VectorIndex):
+        raise InvalidArgumentError(f"{name!r} is a text index; open it with text_index({name!r})")
     return index
 
 

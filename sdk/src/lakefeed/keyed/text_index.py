@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from collections.abc import Sequence
+from typing import Any
+
+from lakefeed.errors import ColumnNotFoundError, InvalidArgumentError, quoted_list
+from lakefeed.expr import Column
+from lakefeed.keyed.index_terms import FindText, Rank
 from lakefeed.keyed.indexed_rows import IndexedRows
 from lakefeed.keyed.search_index import SearchIndex
+from lakefeed.keyed.table_terms import table_root
+from lakefeed.search.filter_query import FilterQuery
 from lakefeed.search.text_schema import TextSchema
-from lakefeed.search.text_segments import TextSegments
+from lakefeed.search.text_segments import Hits, TextRank, TextSegments
 
 
 class TextIndex(SearchIndex):
@@ -28,3 +37,34 @@ class TextIndex(SearchIndex):
 
     def _segments(self, rows: IndexedRows) -> TextSegments:
         return self.segments_of(rows)
+
+    def check(self, ranks: Sequence[Rank], filters: str | None, rows: IndexedRows) -> None:
+        """Checks that rankings and filters fit the index, before anything is refreshed."""
+        schema = self.segments_of(rows).schema
+        for each in ranks:
+            if not isinstance(each, FindText):
+                raise InvalidArgumentError(f"{self.name!r} is a text index: rank by it with text.find")
+            if each.field not in schema.text_names:
+                raise ColumnNotFoundError(
+                    f"the index {self.name!r} has no text field {each.field!r}; its text fields are "
+                    f"{quoted_list(schema.text_names)}"
+                )
+        self._queries(filters, rows, schema)
+
+    def rankings(
+        self, ranks: Sequence[Rank], filters: str | None, top_k: int, window: dt.timedelta | None
+    ) -> list[Hits]:
+        """Returns the best rows. All rankings are one, whose scores are added up."""
+        state, rows = self.state_to_search(window)
+        segments = self.segments_of(rows)
+        texts = [TextRank(each.field, each.text, each.boost) for each in ranks if isinstance(each, FindText)]
+        return [segments.search(self.ledger, state, texts, self._queries(filters, rows, segments.schema), top_k)]
+
+    def _queries(self, filters: str | None, rows: IndexedRows, schema: TextSchema) -> list[Any]:
+        condition = self.condition(filters, rows, schema.filter_schema)
+        tables = {table_root(name) for name in self.environment(rows, schema.filter_schema).schemas}
+
+        def name_of(column: Column) -> str:
+            return str(column.path[1] if column.path[0] in tables else column.path[0])
+
+        return [] if condition is None else FilterQuery(schema, name_of).queries(condition)
