@@ -21,6 +21,6 @@ def test_the_first_hour(tmp_path: Path) -> None:
     environment = {name: value for name, value in environment.items() if not name.startswith("LAKEFEED")}
     done = subprocess.run(["bash", SCRIPT], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("\n# ") == 10
+    assert done.stdout.count("\n# ") == 9
     assert "Traceback" not in done.stdout + done.stderr
     assert list(tmp_path.iterdir()) == []
