@@ -329,7 +329,7 @@ CALLS: dict[str, Call] = {
     "udf": Call(udf, {}, {"return_type": ARROW_TYPE}),
     "fetch": Call(fetch, {"value": "a"}, {"value": FILLED_TEXT, "abort_on_error": FLAG}),
     "Table.create": Call(Table.create, {"name": "text", "key_schema": pa.schema({"a": pa.int64()})},
-                         {"name": FREE, "key_schema": KEY_SCHEMA, "root_uri": LOCATION, "exist_ok": FLAG}),
+                         {"name": FREE, "key_schema": KEY_SCHEMA, "root_uri": LOCATION, "exist_ok": FLAG, "column_files": FLAG}),
     "Table.schema": keyed_call("schema"),
     "Table.write": keyed_call("write", {"rows": {"a": [1]}}, rows=WRITTEN, push_down_nulls=FLAG, compare=FLAG,
                               column_types=NEW_TYPES),

@@ -12,7 +12,7 @@ import pytest
 
 import lakefeed.expressions as se
 from lakefeed import Dataset, Fence, Table, collect_garbage, connect, udf
-from lakefeed.catalog import Lake, data_files
+from lakefeed.catalog import Lake, data_files, update_properties
 from lakefeed.errors import (
     ColumnNotFoundError,
     FenceError,
@@ -21,6 +21,7 @@ from lakefeed.errors import (
     TypeMismatchError,
     UnsupportedError,
 )
+from lakefeed.run.touched_rows import touched_keys
 from tests.sdk.processes import Program, finish_all
 
 SIZES = {"LAKEFEED__WRITE__ROW_GROUP_ROWS": "40"}
@@ -331,6 +332,37 @@ def test_bytes_that_an_enrichment_writes(table: Table, home: Path) -> None:
     for column in files(home)["columns"]:
         groups = pq.read_metadata(column)
         assert [groups.row_group(n).num_rows for n in range(3)] == [40, 40, 20]
+
+
+def test_tables_without_column_files_write_rows_again(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKEFEED__WRITE__ROW_GROUP_ROWS", "40")
+    table = Table.create("plain", key_schema={"id": pa.int64()}, column_files=False)
+    for start in (0, 50):
+        table.write({"id": list(range(start, start + 50)), "x": [1.0 * n for n in range(start, start + 50)]})
+    table.delete_keys([3])
+    snapshot = table.enrich({"y": table["x"] * 2}, where="id < 60").apply()
+    assert snapshot is not None
+    assert files(home)["columns"] == []
+    assert stored("plain").schema().column_names == ["id", "x", "y"]
+    seen = stored("plain").scan(row_filter="id in (3, 7, 59, 60)").to_arrow().sort_by("id")
+    assert seen["y"].to_pylist() == [14.0, 118.0, None]
+    assert rows(table, "id in (3, 7, 60)", "id", "y") == [{"id": 7, "y": 14.0}, {"id": 60, "y": None}]
+    data = Dataset("plain")
+    before = snapshot.version - 1
+    assert (data.added_since(before).count(), data.removed_since(before).count()) == (0, 0)
+    assert data.changes(before, keys="id").changed == 59
+    told = {key for batch in touched_keys(Lake.current(), "plain", before) for key in batch.column("id").to_pylist()}
+    assert told == set(range(60)) - {3}
+    assert data.list_versions()[0].operation == "replace"
+    table.enrich({"y": table["x"]}, where="id = 70").apply()
+    assert stored("plain").scan(row_filter="id > 58").to_arrow()["y"].drop_null().to_pylist() == [118.0, 70.0]
+    assert table.enrich({"z": table["x"]}, where="id > 500").apply() is None
+    update_properties(Lake.current(), "plain", {}, ["lakefeed.column-files"])
+    table.enrich({"z": table["x"] + 1}).apply()
+    assert len(files(home)["columns"]) == 2
+    update_properties(Lake.current(), "plain", {"lakefeed.column-files": "off"})
+    table.enrich({"z": table["x"] + 2}, where="id >= 50").apply()
+    assert rows(table, "id in (1, 70)", "z") == [{"z": 2.0}, {"z": 72.0}]
 
 
 ENRICHER = """

@@ -23,7 +23,7 @@ from pyiceberg.types import IcebergType, ListType, MapType, StructType
 
 from lakefeed.catalog.damaged_tables import damage_errors
 from lakefeed.catalog.manifest_cache import manifest_entries_of
-from lakefeed.catalog.properties import COLUMN_BRANCH, COLUMN_SNAPSHOT
+from lakefeed.catalog.properties import COLUMN_BRANCH, COLUMN_FILES, COLUMN_SNAPSHOT
 from lakefeed.errors import UnsupportedError, VersionNotFoundError
 
 INDEX_CACHE_SIZE = 16
@@ -100,6 +100,11 @@ EMPTY_INDEX = ColumnIndex()
 def path_digest(path: str) -> str:
     """Returns the text with which the names of the column files of a data file begin."""
     return hashlib.sha256(path.encode()).hexdigest()[:DIGEST_LENGTH]
+
+
+def has_column_files(table: Table) -> bool:
+    """Returns whether values of columns may be written into column files; else rows are written again."""
+    return table.properties.get(COLUMN_FILES) != "off"
 
 
 def column_snapshot_id(table: Table, snapshot: Snapshot | None) -> int | None:

@@ -14,6 +14,7 @@ from pyiceberg.table.update import TableUpdate
 from pyiceberg.types import NestedField, StructType
 
 from lakefeed.catalog.column_decisions import ColumnDecision, decide_columns
+from lakefeed.catalog.column_files import has_column_files
 from lakefeed.catalog.column_schema import apply_updates, column_file_ids
 from lakefeed.catalog.compatibility import check_round_trip, is_compatible
 from lakefeed.catalog.null_types import unique_comment
@@ -36,8 +37,8 @@ def unite_columns(
         table: the table.
         incoming: the columns of the rows; None if there are none.
         dropped: the paths of columns to drop. Dots lead into structs.
-        in_column_files: columns whose values will be in column files. One that is in the rows now becomes a new column
-            of the same name, for files of older versions keep the old values.
+        in_column_files: columns whose values will be in column files, if the table has such. One that is in the rows
+            now becomes a new column of the same name, for files of older versions keep the old values.
 
     Raises:
         ColumnNotFoundError: a dropped column does not exist. None is dropped.
@@ -49,7 +50,8 @@ def unite_columns(
     next_id = itertools.count(decided.table.metadata.last_column_id + 1).__next__
     after = before if incoming is None else _with_incoming(before, incoming, next_id)
     after = _without(after, dropped)
-    after, apart = _set_apart(after, in_column_files, column_file_ids(decided.table), next_id)
+    names = in_column_files if has_column_files(table) else ()
+    after, apart = _set_apart(after, names, column_file_ids(decided.table), next_id)
     if after is before:
         return decided
     return _changed(decided, evolution_updates(decided.table, after, apart)[1], table)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import pyarrow as pa
 from pyiceberg.manifest import DataFile
@@ -12,7 +13,7 @@ from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 
 from lakefeed.catalog.column_files import path_digest
-from lakefeed.catalog.compatibility import cast_to_storage
+from lakefeed.catalog.compatibility import cast, cast_to_storage
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.parquet_writer import WriteTarget, write_row_groups
 from lakefeed.catalog.schema import declared_schema, file_schema
@@ -53,3 +54,17 @@ def write_column_file(
 
     (written,) = write_row_groups(target, stored())
     return written
+
+
+def with_values(
+    groups: Iterable[pa.RecordBatch], values: Iterable[pa.RecordBatch], schema: pa.Schema
+) -> Iterator[pa.RecordBatch]:
+    """Yields rows, row group by row group, with the columns of ``values`` in place of their own."""
+    for rows, new in zip(groups, values, strict=True):
+        columns = {**_columns(rows), **_columns(new)}
+        names = [name for name in schema.names if name in columns]
+        yield cast(pa.RecordBatch.from_arrays([columns[name] for name in names], names=names), schema)
+
+
+def _columns(batch: pa.RecordBatch) -> dict[str, Any]:
+    return dict(zip(batch.schema.names, batch.columns, strict=True))

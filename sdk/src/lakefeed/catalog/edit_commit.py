@@ -12,7 +12,7 @@ for unchanged inputs are used again.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final, TypeAlias
@@ -27,17 +27,17 @@ from pyiceberg.table.update import TableUpdate
 from lakefeed.catalog.action import Action, Fence, Provenance
 from lakefeed.catalog.column_commit import ColumnChanges, ColumnCommit, NewColumnFile
 from lakefeed.catalog.column_decisions import ColumnDecision, decide_columns
-from lakefeed.catalog.column_files import column_index, unaligned_error
+from lakefeed.catalog.column_files import column_index, has_column_files, unaligned_error
 from lakefeed.catalog.column_schema import column_file_ids
 from lakefeed.catalog.column_union import publish_columns
-from lakefeed.catalog.column_writer import write_column_file
+from lakefeed.catalog.column_writer import with_values, write_column_file
 from lakefeed.catalog.commit_retry import commit_with_retry
 from lakefeed.catalog.compaction import Merge, Merger, is_compact, merge_key, runs_to_merge
 from lakefeed.catalog.delete_files import delete_index, deleted_positions, subtract_positions
 from lakefeed.catalog.delete_writer import files_to_merge, write_delete_file
 from lakefeed.catalog.file_refs import NONE, DataFileRef, Positions
 from lakefeed.catalog.lake import Lake
-from lakefeed.catalog.properties import REPLACED_EQUAL, ROWS_ADDED, ROWS_REMOVED
+from lakefeed.catalog.properties import DERIVED, REPLACED_EQUAL, ROWS_ADDED, ROWS_REMOVED
 from lakefeed.catalog.row_totals import count_rows
 from lakefeed.catalog.schema import declared_schema
 from lakefeed.catalog.snapshot_builder import BeforeCommit, Contents, RewrittenFile, SnapshotBuilder
@@ -49,6 +49,7 @@ REWRITTEN_SHARE: Final = 0.3
 """A file that has lost this share of its rows is written again without them."""
 
 
+WholeRows: TypeAlias = Callable[[DataFileRef], Iterator[pa.RecordBatch]]
 Entry: TypeAlias = tuple[str, int]
 """The path and the sequence number of a file. A table may name a file more than once, in different versions."""
 
@@ -94,6 +95,7 @@ class Draft:
         compact: merges all files that were there before.
         facts: further entries of the snapshot summary.
         columns: the column files of the action.
+        whole_rows: returns the rows of each row group of a file, for tables without column files.
     """
 
     lake: Lake
@@ -105,6 +107,7 @@ class Draft:
     compact: bool = False
     facts: dict[str, str] = field(default_factory=dict)
     columns: ColumnCommit | None = None
+    whole_rows: WholeRows | None = None
     _written: dict[Hashable, tuple[DataFile, ...]] = field(default_factory=dict)
     _merges: dict[Hashable, Merge] = field(default_factory=dict)
     _drops: dict[Entry, Drop] = field(default_factory=dict)
@@ -182,12 +185,29 @@ class Draft:
             groups: returns the values, one batch for each row group of the file.
         """
         assert self.columns is not None, "only edits write column files"
+        if not has_column_files(self.table):
+            self._write_rows_with(file, key, groups)
+            return
         known = (self._columns, "columns", file.path, file.columns, key)
         if known not in self._written:
             written = write_column_file(self.lake, self.table, file.path, names, groups)
             self.columns.builder.track_files([written])
             self._written[known] = (written,)
         self.use_columns(file, names, self._written[known][0])
+
+    def _write_rows_with(
+        self, file: DataFileRef, key: Hashable, groups: Callable[[], Iterable[pa.RecordBatch]]
+    ) -> None:
+        """Writes the rows of a file again, with values of columns."""
+        assert self.whole_rows is not None, "who derives columns reads rows"
+        removed = deleted_positions(self.table, file.path, file.deletes)
+        known = (self._columns, "derived", file.path, file.columns, len(removed), key)
+        if known not in self._written:
+            rows = with_values(self.whole_rows(file), groups(), self.schema)
+            self._written[known] = (rewrite_without(self.lake, self.table, self.builder, file, removed, rows),)
+        self.facts[DERIVED] = "true"
+        self._remove_file(file)
+        self._rewritten += [RewrittenFile(each, file.sequence) for each in self._written[known]]
 
     def use_columns(self, file: DataFileRef, names: Sequence[str], written: DataFile) -> None:
         """Adds a column file that was written before. It has the ids of the columns as they are now.
@@ -311,7 +331,7 @@ class Draft:
         self._merge_files()
         for drop in self._drops.values():
             self._apply(drop)
-        only_moved = self.compact and not (self._added or self._rows_removed)
+        only_moved = (self.compact or DERIVED in self.facts) and not (self._added or self._rows_removed)
         rows_added = sum(file.record_count for file in self._added)
         counts = {ROWS_ADDED: str(rows_added), ROWS_REMOVED: str(self._rows_removed)} if self.counts_exact else {}
         if self.counts_exact and self.replaced_equal:

@@ -20,6 +20,9 @@ COLUMN_SCHEMA_PREFIX: Final = "lakefeed.column-schema."
 # A table property: the root below which the table lies, if that is not the warehouse.
 ROOT: Final = "lakefeed.root"
 
+# A table property: "off" writes rows again instead of column files, so that every engine sees derived columns at once.
+COLUMN_FILES: Final = "lakefeed.column-files"
+
 # A namespace property, by the end of its name: the location of a table outside the warehouse.
 LOCATION_PREFIX: Final = "lakefeed.location."
 
@@ -48,6 +51,8 @@ ROWS: Final = "lakefeed.rows"
 SIDE_SNAPSHOTS: Final = "lakefeed.side-snapshots"
 # The snapshot of the column files of a version; empty if it has none. A version without this entry has its parent's.
 COLUMN_SNAPSHOT: Final = "lakefeed.column-snapshot"
+# The version has derived values of columns by writing the rows again; it adds and removes none.
+DERIVED: Final = "lakefeed.derived"
 # The summary of a snapshot of column files has this entry. Such a snapshot is not a version.
 HAS_COLUMN_FILES: Final = "lakefeed.column-files"
 

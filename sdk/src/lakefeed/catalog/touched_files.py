@@ -12,7 +12,7 @@ from lakefeed.catalog.column_files import column_snapshot_id
 from lakefeed.catalog.deltas import added_rows, net_rows, removed_rows
 from lakefeed.catalog.file_changes import Step, committed_changes, operation
 from lakefeed.catalog.file_refs import DataFileRef, Delta
-from lakefeed.catalog.properties import COLUMN_BRANCH
+from lakefeed.catalog.properties import COLUMN_BRANCH, DERIVED
 from lakefeed.catalog.version_files import files_of, plan_files, with_last_columns
 from lakefeed.catalog.versions import find_snapshot, steps_between, version_number
 
@@ -105,12 +105,22 @@ def patched_files(table: Table, older: Snapshot, newer: Snapshot) -> Iterator[Pa
 
 
 def _restored_rows(table: Table, step: Step) -> tuple[Delta, ...]:
-    """Returns the rows of older versions that a version brought back. The rows of a merge are removed by it, too."""
-    if operation(step.after) in (Operation.APPEND, Operation.REPLACE):
+    """Returns the rows of older versions that a version brought back, or to which it gave other values.
+
+    The rows of a merge are removed by it, too.
+    """
+    if operation(step.after) is Operation.APPEND or (
+        operation(step.after) is Operation.REPLACE and not _derives(step.after)
+    ):
         return ()
     changes = committed_changes(table, step)
     back = changes.moved_or_revived
     return (Delta(back, changes.lost),) if back else ()
+
+
+def _derives(snapshot: Snapshot) -> bool:
+    """Returns whether a version has derived values by writing rows again."""
+    return snapshot.summary is not None and DERIVED in snapshot.summary.additional_properties
 
 
 def _with_last_columns(table: Table, newer: Snapshot, delta: Delta) -> Delta:

@@ -14,6 +14,7 @@ from pyiceberg.io import FileIO
 from pyiceberg.table import Table
 
 from lakefeed.catalog.column_decisions import ColumnDecision
+from lakefeed.catalog.column_files import has_column_files
 from lakefeed.catalog.column_union import unite_columns, united_field
 from lakefeed.catalog.compatibility import cast
 from lakefeed.catalog.delete_files import deleted_positions
@@ -26,6 +27,7 @@ from lakefeed.errors import CommitConflictError, quoted_list
 from lakefeed.keyed.transaction_operations import Operation
 from lakefeed.ops import Scan
 from lakefeed.plan.take_rows import take_rows
+from lakefeed.run.column_values import read_whole_rows
 from lakefeed.run.column_writes import ColumnWrite, FileWrite
 from lakefeed.run.rebatch import joined
 from lakefeed.run.upsert import Match, Upsert
@@ -86,6 +88,8 @@ class StagedColumns:
         self, draft: Draft, name: str, keys: tuple[str, ...], columns: tuple[str, ...], operations: list[Operation]
     ) -> None:
         present = {file.path: file for file in draft.files}
+        newest = IcebergSource.of(draft.lake, name, draft.table, resolve(draft.table), schema_id=self._schema_id)
+        read_whole_rows(draft, newest)
         lost = [each for each in operations if each.base_file not in present]
         for each in operations:
             if each.base_file in present:
@@ -179,7 +183,8 @@ def use_staged_columns(draft: Draft, file: DataFileRef, operations: Sequence[Ope
         schema: the columns.
     """
     first, names = operations[0], operations[0].columns
-    if len(operations) == 1 and field_ids(draft.table.schema(), names) == first.field_ids:
+    fits = len(operations) == 1 and has_column_files(draft.table)
+    if fits and field_ids(draft.table.schema(), names) == first.field_ids:
         draft.use_columns(file, names, first.files[0])
         return
     key = tuple(each.id for each in operations)

@@ -90,6 +90,7 @@ class Project:
         root_uri: str | None = None,
         exist_ok: bool = False,
         description: str | None = None,
+        column_files: bool = True,
     ) -> Table:
         """Creates a table; see `Table.create`.
 
@@ -99,13 +100,15 @@ class Project:
             root_uri: the folder or URL below which the files of the table lie; None for the warehouse.
             exist_ok: return the table if it exists with this key.
             description: a description of the table.
+            column_files: write derived columns into column files. False writes the rows again instead, so that every
+                engine sees the columns at once.
 
         Raises:
             DatasetExistsError: the table exists, and ``exist_ok`` is False.
             SchemaError: the table exists with another key, or the key has no columns.
         """
         name = self._full(identifier)
-        return keyed_creation.create_table(self._lake, name, key_schema, root_uri, exist_ok, description)
+        return keyed_creation.create_table(self._lake, name, key_schema, root_uri, exist_ok, description, column_files)
 
     def table(self, identifier: str) -> Table:
         """Returns a table.

@@ -26,7 +26,7 @@ from lakefeed.keyed.pinned_table import PinnedTable
 from lakefeed.keyed.scan_reader import ScanReader
 from lakefeed.keyed.transaction_operations import Operation
 from lakefeed.plan.take_rows import take_rows
-from lakefeed.run.column_values import columns_to_write, merge_values
+from lakefeed.run.column_values import columns_to_write, merge_values, read_whole_rows
 from lakefeed.run.rebatch import joined
 from lakefeed.sources.iceberg_source import IcebergSource
 
@@ -82,6 +82,7 @@ class DerivedColumns:
         chosen = False
         if draft.table.metadata.current_snapshot() is not None:
             reader = self.newest(draft.lake, draft.table)
+            read_whole_rows(draft, reader.base.source)
             files = [FileColumns(reader, draft.table, file, self.names, ranges=self.ranges) for file in draft.files]
             derived = {file.file.path: self._derived(file) for file in files}
             with_rows = [file for file in files if self._has_rows(file, derived[file.file.path])]

@@ -9,7 +9,7 @@ import pyarrow as pa
 from lakefeed._validate import check_flag, check_text
 from lakefeed.catalog.commit import create
 from lakefeed.catalog.lake import Lake
-from lakefeed.catalog.properties import ROOT
+from lakefeed.catalog.properties import COLUMN_FILES, ROOT
 from lakefeed.catalog.schema import declared_schema, normalize_schema
 from lakefeed.catalog.table_locations import check_root
 from lakefeed.errors import DatasetExistsError, SchemaError
@@ -20,18 +20,21 @@ if TYPE_CHECKING:
     from lakefeed.keyed.keyed_table import Table
 
 
-def create_table(lake: Lake, name: str, key_schema: Any, root_uri: Any, exist_ok: Any, description: Any) -> Table:
+def create_table(
+    lake: Lake, name: str, key_schema: Any, root_uri: Any, exist_ok: Any, description: Any, column_files: Any = True
+) -> Table:
     """Creates a table; see `Table.create`."""
     from lakefeed.keyed.keyed_table import open_table
 
     schema = check_key_schema(key_schema)
     check_flag(exist_ok, "exist_ok")
+    properties = {} if check_flag(column_files, "column_files") else {COLUMN_FILES: "off"}
     if description is not None:
         check_text(description, "description")
     root = None if root_uri is None else check_root(root_uri)
     table = open_table(lake, name)
     try:
-        create(lake, name, schema, (), description=description, key=schema.names, root=root)
+        create(lake, name, schema, (), description=description, key=schema.names, root=root, properties=properties)
     except DatasetExistsError:
         if not exist_ok:
             raise DatasetExistsError(

@@ -62,6 +62,7 @@ class Table:
         root_uri: str | None = None,
         exist_ok: bool = False,
         description: str | None = None,
+        column_files: bool = True,
     ) -> Table:
         """Creates a table in the lake of the current settings.
 
@@ -71,6 +72,8 @@ class Table:
             root_uri: the folder or URL below which the files of the table lie; None for the warehouse.
             exist_ok: return the table if it exists with this key.
             description: a description of the table.
+            column_files: write derived columns into column files. False writes the rows again instead, so that every
+                engine sees the columns at once.
 
         Raises:
             DatasetExistsError: the table exists, and ``exist_ok`` is False.
@@ -80,7 +83,9 @@ class Table:
             >>> Table.create("made", key_schema=[("a", pa.int64()), ("b", pa.string())]).key_schema.names
             ['a', 'b']
         """
-        return keyed_creation.create_table(Lake.current(), name, key_schema, root_uri, exist_ok, description)
+        return keyed_creation.create_table(
+            Lake.current(), name, key_schema, root_uri, exist_ok, description, column_files
+        )
 
     @property
     def lake(self) -> Lake:

@@ -26,6 +26,7 @@ from lakefeed.catalog.table_key import key_columns
 from lakefeed.catalog.version_files import files_of
 from lakefeed.catalog.versions import resolve, version_of
 from lakefeed.plan.take_rows import take_rows, take_values
+from lakefeed.run.column_values import read_whole_rows
 from lakefeed.run.input_keys import ABSENT, InputKeys
 from lakefeed.run.rebatch import joined
 from lakefeed.sources.iceberg_source import IcebergSource
@@ -59,6 +60,7 @@ def _align(name: str, draft: Draft) -> None:
     newest = IcebergSource.of(draft.lake, name, table, resolve(table), schema_id=schema_id)
     before = version_of(column_owner(table, snapshot), table)
     older = IcebergSource.of(draft.lake, name, table, before, schema_id=schema_id)
+    read_whole_rows(draft, newest)
     present = {file.path for file in draft.files}
     lost = [file for file in older.files if file.path not in present]
     ids = column_file_ids(table)

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from pyiceberg.table import Table
 
 from lakefeed.catalog.compatibility import cast
+from lakefeed.catalog.edit_commit import Draft
 from lakefeed.catalog.file_refs import DataFileRef
 from lakefeed.plan.take_rows import take_rows
 from lakefeed.run.rebatch import joined
+from lakefeed.sources.iceberg_source import IcebergSource
 
 MAX_COLUMN_FILES = 4
 """A data file with so many column files gets one in their place."""
@@ -30,6 +32,11 @@ def columns_to_write(table: Table, file: DataFileRef, changed: Sequence[str]) ->
         return tuple(changed)
     more = set[str]().union(*remaining) - set(changed)
     return (*changed, *(name for name in names.values() if name in more))
+
+
+def read_whole_rows(draft: Draft, source: IcebergSource) -> None:
+    """Lets a draft read whole rows, which it writes again if the table has no column files."""
+    draft.whole_rows = lambda file: (joined(batches) for _, batches in source.row_groups(file))
 
 
 def merge_values(

@@ -26,7 +26,7 @@ from lakefeed.errors import ColumnNotFoundError, InvalidArgumentError
 from lakefeed.ops import Project, Scan
 from lakefeed.plan import Node
 from lakefeed.run.column_alignment import align_columns
-from lakefeed.run.column_values import columns_to_write, merge_values
+from lakefeed.run.column_values import columns_to_write, merge_values, read_whole_rows
 from lakefeed.run.local_runner import LocalRunner
 from lakefeed.run.rebatch import joined
 from lakefeed.run.save import Writing
@@ -104,6 +104,7 @@ class ColumnWrite:
         if not self.rows.rows.num_rows or draft.table.metadata.current_snapshot() is None:
             return
         source = self.newest(draft)
+        read_whole_rows(draft, source)
         written_since = self.written_since(draft, source)
         for file in draft.files:
             match = self.match(source, file, written_since)
