@@ -446,6 +446,7 @@ CALLS: dict[str, Call] = {
     "compute.Dask": Call(
         compute.Dask, {}, {"address": optional(TEXT), "workers": optional(COUNT), "client": one_of(None)}
     ),
+    "compute.Ray": Call(compute.Ray, {}, {"address": optional(TEXT), "workers": optional(COUNT)}),
     "Dataset.overwrite": of("overwrite", CHANGE, name=THERE),
     "Dataset.upsert_into": of("upsert_into", {**CHANGE, "keys": "a"}, name=THERE, keys=optional(COLUMNS)),
     "Dataset.delete_rows": of("delete_rows", {"predicate": "a > 1"}, predicate=EXPRESSION),
