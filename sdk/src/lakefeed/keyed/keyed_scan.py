@@ -30,6 +30,7 @@ from lakefeed.run.rebatch import rebatch
 from lakefeed.sources.batch_source import BatchesSource
 
 if TYPE_CHECKING:
+    import dask.dataframe as dd
     import duckdb
     import pandas as pd
     import polars as pl
@@ -213,6 +214,21 @@ class Scan:
             options: as in `to_record_batches`.
         """
         return scan_exports.to_polars(self.to_table(**options))
+
+    def to_dask(self, *, shards: Sequence[Shard] | None = None, types_mapper: Any = None) -> dd.DataFrame:
+        """Returns the rows as a Dask DataFrame, which reads a partition for each shard when it computes.
+
+        Args:
+            shards: the shards; None for those of `shards`.
+            types_mapper: returns the pandas type of an Arrow type, such as ``pandas.ArrowDtype``. By default types are
+                those of `to_pandas`; then whole numbers are floats in partitions that have nulls.
+
+        Raises:
+            MissingDependencyError: Dask is not installed.
+        """
+        from lakefeed.keyed.dask_frames import to_dask
+
+        return to_dask(self, shards, types_mapper)
 
     def to_lazy_polars(self) -> pl.LazyFrame:
         """Returns the rows as a polars LazyFrame, which reads only the columns that are used."""
