@@ -27,6 +27,7 @@ from dataset_assets.groups import group_of
 from dataset_assets.ingestion import FolderIngestion, Ingestion, as_ingestion, ingestion_asset, ingestion_trigger
 from dataset_assets.loading import Declaration, load_declarations, split_loadable
 from dataset_assets.routine import routine_asset, with_neighbours
+from dataset_assets.search_index import IndexSpec, index_asset
 from dataset_assets.tree_lineage import with_parents
 from lakefeed.catalog import Lake
 from lakefeed.errors import InvalidArgumentError, quoted_list
@@ -36,6 +37,7 @@ from resources.catalog_resource import CatalogResource
 from resources.compute_resource import ComputeResource
 from resources.reload_resource import ReloadResource
 from sensors.declarations_sensor import declarations_sensor
+from sensors.indexes_sensor import indexes_sensor
 from sensors.routines_sensor import routines_sensor
 from sensors.versions_sensor import versions_sensor
 
@@ -64,7 +66,7 @@ def build_definitions(
     A declaration that does not load, alone or beside those before it, becomes an asset that shows the error.
 
     Args:
-        declarations: the declared datasets, ingestions and routines.
+        declarations: the declared datasets, ingestions, routines and indexes.
         existing: the names of datasets in the catalog. Those that are not declared become assets too.
         resources: the resources that routines request by name, in addition to ours.
     """
@@ -102,11 +104,13 @@ def _definitions(
     ingestions = [as_ingestion(each) for each in declarations if isinstance(each, FolderIngestion | Ingestion)]
     triggers = list(map(ingestion_trigger, ingestions))
     routines = with_neighbours([each for each in declarations if isinstance(each, Routine)])
+    indexes = [each for each in declarations if isinstance(each, IndexSpec)]
     declared = {each.name for each in declarations if isinstance(each, DatasetSpec)}
     _check_unique("dataset", [each.name for each in declarations if isinstance(each, DatasetSpec)])
     _check_unique("ingestion", [each.name for each in ingestions])
     _check_unique("routine", [each.name for each in routines])
     _check_unique("former name of a routine", [name for each in routines for name in each.names])
+    _check_unique("index", [each.name for each in indexes])
     specs = _datasets(declarations, ingestions, routines)
     undeclared = [name for name in existing if name not in specs]
     # Without their declaration, datasets would be checked without its checks.
@@ -125,6 +129,7 @@ def _definitions(
             *(dataset_asset(spec, writers.get(spec.name, []), groups[spec.name]) for spec in datasets),
             *(unloaded_dataset(name, writers.get(name, []), groups[name]) for name in sorted(unloaded)),
             *(routine_asset(each, cycle_sources.get(each.name, ())) for each in routines),
+            *map(index_asset, indexes),
             *map(broken_asset, broken),
         ],
         schedules=[each for each in triggers if isinstance(each, ScheduleDefinition)],
@@ -138,6 +143,7 @@ def _definitions(
                 unloaded=unloaded,
             ),
             routines_sensor(routines),
+            *([indexes_sensor(indexes)] if indexes else []),
             *([declarations_sensor({each.key: each.message for each in broken}, CHECK)] if broken else []),
         ],
         resources={
@@ -164,6 +170,7 @@ def _datasets(
     named = [name for each in ingestions for name in (each.into, each.quarantine) if name] + [
         name for each in routines for name in (*each.sources, each.target)
     ]
+    named += [each.on for each in declarations if isinstance(each, IndexSpec)]
     specs = {name: DatasetSpec(name) for name in named}
     return specs | {each.name: each for each in declarations if isinstance(each, DatasetSpec)}
 

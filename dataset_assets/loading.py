@@ -14,9 +14,10 @@ import dataset_assets.defs
 from dataset_assets.broken_declaration import BrokenDeclaration
 from dataset_assets.dataset import DatasetSpec
 from dataset_assets.ingestion import FolderIngestion, Ingestion
+from dataset_assets.search_index import IndexSpec
 from lakefeed.routines import Routine
 
-Declaration: TypeAlias = DatasetSpec | FolderIngestion | Ingestion | Routine
+Declaration: TypeAlias = DatasetSpec | FolderIngestion | IndexSpec | Ingestion | Routine
 Loaded = TypeVar("Loaded")
 
 
@@ -87,7 +88,7 @@ def _attempt(
 
 
 def _broken(declared: Declaration, error: Exception) -> BrokenDeclaration:
-    kind = "routine" if isinstance(declared, Routine) else "ingestion"
+    kind = {Routine: "routine", IndexSpec: "index"}.get(type(declared), "ingestion")
     if isinstance(declared, DatasetSpec):
         return BrokenDeclaration.of_declaration("dataset", declared.name, error, declared.name)
     # An ingestion without a source has no name.

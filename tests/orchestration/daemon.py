@@ -19,11 +19,13 @@ from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PART
 from dataset_assets.asset_keys import key_of
 from dataset_assets.code_version import code_version
 from dataset_assets.dataset import DatasetSpec
+from dataset_assets.search_index import IndexSpec
 from definitions import Declaration, build_definitions, catalog_datasets
 from lakefeed import Dataset
 from lakefeed.routines import Routine
 from resources.catalog_resource import CatalogResource
 from resources.reload_resource import ReloadResource
+from sensors.indexes_sensor import indexes_sensor
 from sensors.routines_sensor import routines_sensor
 from sensors.versions_sensor import versions_sensor
 
@@ -53,11 +55,13 @@ class Dagster:
         routines = [each for each in self.everything if isinstance(each, Routine)]
         names = {*found, "photos", "copies"}
         code = {each.name: code_version(*each.checks) for each in self.everything if isinstance(each, DatasetSpec)}
-        sensor = (
-            routines_sensor(routines)
-            if which == "routines"
-            else versions_sensor(sorted(names), found, routines=routines, code=code)
-        )
+        indexes = [each for each in self.everything if isinstance(each, IndexSpec)]
+        if which == "routines":
+            sensor = routines_sensor(routines)
+        elif which == "indexes":
+            sensor = indexes_sensor(indexes)
+        else:
+            sensor = versions_sensor(sorted(names), found, routines=routines, code=code)
         with build_sensor_context(self.instance, cursor=self.cursors.get(which)) as context:
             given = {"catalog": CatalogResource(), "reload": ReloadResource()}
             result = sensor(context, **{name: given[name] for name in sensor.required_resource_keys})
@@ -75,13 +79,16 @@ class Dagster:
     def work(self, success: bool = True) -> None:
         """Ticks and runs until nothing is asked for."""
         for _ in range(50):
-            asked = [*self.tick("versions"), *self.tick("routines")]
+            asked = [*self.tick("versions"), *self.tick("routines"), *self._indexes()]
             if not asked:
                 return
             for request in asked:
                 done = self.run(request)
                 assert done.success or not success
         raise AssertionError("it never comes to rest")
+
+    def _indexes(self) -> list[RunRequest]:
+        return self.tick("indexes") if any(isinstance(each, IndexSpec) for each in self.everything) else []
 
     def run(self, request: RunRequest) -> ExecuteInProcessResult:
         job = self.definitions().resolve_implicit_global_asset_job_def()
