@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from lakefeed.errors import (
     TreeStateError,
 )
 from lakefeed.trees import FileTree
+from lakefeed.trees.mutable_copies import SCRATCH
 from tests.sdk.trees.test_file_trees import contents, fill, finished
 from tests.sdk.trees.test_tree_copies import held
 
@@ -136,3 +138,21 @@ def test_get_makes_drafts_where_it_is_asked_to(home: Path, tmp_path: Path) -> No
     assert (copy.is_final(), copy.parents, copy.list_files(), copy.name) == (False, [draft.id], ["a"], "photos")
     with pytest.raises(TreeNotFoundError):  # there is one, but not of this label
         FileTree.get(**options, dataset_version="7.0.0")
+
+
+def test_a_mount_point_is_filled_where_it_is(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = finished(fill(tmp_path / "f", {"a": "A", "d/b": "B"}))
+    volume = fill(tmp_path / "volume", {})
+    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == volume)
+    inode = volume.stat().st_ino
+    (volume / f"{SCRATCH}0").mkdir()  # as a killed process leaves it
+    (volume / f"{SCRATCH}0.lock").touch()
+    assert tree.get_mutable_local_copy(volume) == str(volume)
+    assert (held(volume), volume.stat().st_ino) == ({"a": "A", "d/b": "B"}, inode)
+    (volume / "a").write_text("mine")
+    (volume / "mine").write_text("mine")
+    with pytest.raises(InvalidArgumentError, match="not empty"):
+        tree.get_mutable_local_copy(volume)
+    assert tree.get_mutable_local_copy(volume, overwrite=True) == str(volume)
+    assert (held(volume), volume.stat().st_ino) == ({"a": "A", "d/b": "B"}, inode)
+    assert sorted(each.name for each in volume.iterdir()) == ["a", "d"]

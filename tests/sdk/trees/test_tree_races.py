@@ -144,6 +144,26 @@ def test_processes_upload_to_one_draft(home: Path, tmp_path: Path) -> None:
     assert len(contents(tree)) == 4 * 3 * 2
 
 
+COPY = """
+import sys
+from lakefeed.trees import FileTree
+tree = FileTree.get(sys.argv[1])
+for links in (False, True):
+    print(tree.get_local_copy(links))
+print(tree.get_mutable_local_copy(sys.argv[2], overwrite=True))
+"""
+
+
+def test_processes_make_one_copy(home: Path, tmp_path: Path) -> None:
+    texts = {f"{number}/x": str(number) for number in range(50)}
+    tree = finished(fill(tmp_path / "f", texts))
+    printed = {*finish_all([Program(COPY, tree.id, tmp_path / "work") for _ in range(4)])}
+    assert len(printed) == 1
+    for folder in map(Path, printed.pop().split()):
+        assert {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("x")} == texts
+    assert [each.name for each in tmp_path.iterdir() if "lakefeed" in each.name] == []
+
+
 def release(folder: str, name: str, cache: str) -> None:
     """Creates, uploads, finalizes and copies trees, whose files all hold one number, until it is killed."""
     os.environ["LAKEFEED_CACHE_DIR"] = cache

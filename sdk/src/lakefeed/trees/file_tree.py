@@ -464,7 +464,10 @@ class FileTree(DescribedTree):
         max_workers: int | None = None,
         files: str | Sequence[str] | None = None,
     ) -> str | None:
-        """Returns a folder with a writable copy of the files. It appears whole.
+        """Returns a folder with a writable copy of the files.
+
+        It appears whole, except in a folder that is a mount point, or whose parent cannot be written to: there the
+        complete copy is moved into the folder, entry by entry.
 
         Args:
             target_folder: the folder, which must be empty or not exist.

@@ -34,11 +34,17 @@ def copy_to(copy: LocalCopy, target: Path, overwrite: bool) -> Path:
     with wrap_os_errors(f"cannot copy the tree to {str(folder)!r}"):
         _check_target(copy, folder, overwrite)
     source = copy.get()
-    with wrap_os_errors(f"cannot copy the tree to {str(folder)!r}"), scratch_folder(folder.parent, SCRATCH) as scratch:
-        new = scratch / "new"
-        new.mkdir()
-        _copy_files(copy, source, new)
-        _put(new, folder, overwrite)
+    with wrap_os_errors(f"cannot copy the tree to {str(folder)!r}"):
+        # A volume, or a folder in one that belongs to somebody else, cannot be replaced.
+        within = folder.is_dir() and (os.path.ismount(folder) or not os.access(folder.parent, os.W_OK))
+        with scratch_folder(folder if within else folder.parent, SCRATCH) as scratch:
+            new = scratch / "new"
+            new.mkdir()
+            _copy_files(copy, source, new)
+            if within:
+                _refill(new, folder, overwrite)
+            else:
+                _put(new, folder, overwrite)
     return folder
 
 
@@ -53,8 +59,13 @@ def _check_target(copy: LocalCopy, folder: Path, overwrite: bool) -> None:
         raise InvalidArgumentError(f"target_folder={str(folder)!r} is in the cache of the lake; choose another folder")
     if folder.exists() and not folder.is_dir():
         raise InvalidArgumentError(f"target_folder={str(folder)!r} is a file; choose another path")
-    if not overwrite and folder.is_dir() and any(folder.iterdir()):
+    if not overwrite and folder.is_dir() and _entries(folder):
         raise _not_empty_error(folder)
+
+
+def _entries(folder: Path) -> list[Path]:
+    """Returns what is in a folder, without what this or a killed process has put there for a copy."""
+    return [entry for entry in folder.iterdir() if not entry.name.startswith(SCRATCH)]
 
 
 def _not_empty_error(folder: Path) -> InvalidArgumentError:
@@ -90,3 +101,16 @@ def _put(new: Path, folder: Path, overwrite: bool) -> None:
     except OSError:
         old.rename(folder)
         raise
+
+
+def _refill(new: Path, folder: Path, overwrite: bool) -> None:
+    """Moves a copy into a folder, in whose scratch folder it is. What was there goes with the scratch folder."""
+    old = new.with_name("old")
+    old.mkdir()
+    before = _entries(folder)
+    if before and not overwrite:
+        raise _not_empty_error(folder)
+    for entry in before:
+        entry.rename(old / entry.name)
+    for entry in list(new.iterdir()):
+        entry.rename(folder / entry.name)
