@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from lakefeed.keyed.connection import Client, Iceberg, Project, connect
     from lakefeed.keyed.enrichment import Enrichment
     from lakefeed.keyed.key_ranges import KeyRange, Shard
+    from lakefeed.keyed.key_space_index import KeySpaceIndex
     from lakefeed.keyed.keyed_scan import Scan
     from lakefeed.keyed.keyed_table import Table
     from lakefeed.keyed.scan_loader import ScanLoader, ShuffleConfig
@@ -23,6 +24,7 @@ __all__ = [
     "Enrichment",
     "Iceberg",
     "KeyRange",
+    "KeySpaceIndex",
     "Operation",
     "Project",
     "Scan",
@@ -45,6 +47,7 @@ if not TYPE_CHECKING:  # else a type checker would take any name
             "connection": ("Client", "Iceberg", "Project", "connect"),
             "enrichment": ("Enrichment",),
             "key_ranges": ("KeyRange", "Shard"),
+            "key_space_index": ("KeySpaceIndex",),
             "keyed_scan": ("Scan",),
             "keyed_table": ("Table",),
             "scan_loader": ("ScanLoader", "ShuffleConfig"),

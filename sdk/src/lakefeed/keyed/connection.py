@@ -12,7 +12,15 @@ from lakefeed.config import Settings, override_settings
 from lakefeed.dataset.core import build
 from lakefeed.dataset.dataset import Dataset
 from lakefeed.errors import ConfigError, InvalidArgumentError, InvalidNameError
-from lakefeed.keyed import index_creation, index_search, keyed_creation, keyed_scan, open_index, table_names
+from lakefeed.keyed import (
+    index_creation,
+    index_search,
+    key_space_index,
+    keyed_creation,
+    keyed_scan,
+    open_index,
+    table_names,
+)
 from lakefeed.keyed.key_ranges import Shard
 from lakefeed.keyed.keyed_table import Table, open_table
 
@@ -22,6 +30,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyiceberg.catalog import Catalog
 
+    from lakefeed.keyed.key_space_index import KeySpaceIndex
     from lakefeed.keyed.keyed_scan import Scan
     from lakefeed.keyed.search_index import SearchIndex
     from lakefeed.keyed.text_index import TextIndex
@@ -274,6 +283,61 @@ class Project:
             IndexNotFoundError: there is no such index.
         """
         open_index.drop_index(self._lake, self._full(name, "name"))
+
+    def create_key_space_index(
+        self,
+        name: str,
+        granularity: int,
+        *projections: Any,
+        where: Any = None,
+        root_uri: str | None = None,
+        exist_ok: bool = False,
+    ) -> KeySpaceIndex:
+        """Creates an index of the ranges of the keys of a scan, each of about so many rows. It reads the keys.
+
+        Args:
+            name: the name of the index.
+            granularity: the number of rows of a range. After a refresh, a range has at most twice as many.
+            projections: as in `Client.scan`.
+            where: a condition of the rows, as text or a term.
+            root_uri: must be None: the ranges are kept in the warehouse.
+            exist_ok: return the index if it exists with this granularity and these columns.
+
+        Raises:
+            DatasetExistsError: the index exists, and ``exist_ok`` is False or its definition is another one.
+            InvalidArgumentError: the granularity is not a whole number of at least 1.
+            UnsupportedError: a column calls a function that has no name in a module.
+        """
+        ok, full = check_flag(exist_ok, "exist_ok"), self._full(name, "name")
+        return key_space_index.create_index(self._lake, full, granularity, projections, where, root_uri, ok)
+
+    def key_space_index(self, name: str) -> KeySpaceIndex:
+        """Returns an index of ranges of keys.
+
+        Args:
+            name: its name.
+
+        Raises:
+            IndexNotFoundError: there is no such index.
+            DamagedDatasetError: it cannot be read. The message says how to make it anew.
+        """
+        return key_space_index.open_index(self._lake, self._full(name, "name"))
+
+    def list_key_space_indexes(self) -> list[KeySpaceIndex]:
+        """Returns the indexes of ranges of keys, ordered by name. Damaged ones are left out."""
+        indexes = key_space_index.list_indexes(self._lake, self._prefix)
+        return sorted(indexes, key=lambda index: index.name)
+
+    def drop_key_space_index(self, name: str) -> None:
+        """Removes an index of ranges of keys. It may be damaged.
+
+        Args:
+            name: its name.
+
+        Raises:
+            IndexNotFoundError: there is no such index.
+        """
+        key_space_index.drop_index(self._lake, self._full(name, "name"))
 
     def _full(self, identifier: Any, argument: str = "identifier") -> str:
         return f"{self._prefix}{check_text(identifier, argument)}"

@@ -13,7 +13,7 @@ from lakefeed.catalog.lake import Lake
 from lakefeed.dataset.core import dataset_of
 from lakefeed.errors import InvalidArgumentError, SchemaError
 from lakefeed.expr import expression_text
-from lakefeed.keyed import scan_exports, scan_loader, scan_state
+from lakefeed.keyed import mds_stream, scan_exports, scan_loader, scan_state
 from lakefeed.keyed.as_of import check_asof
 from lakefeed.keyed.key_ranges import Shard, check_shards, shards_of_keys
 from lakefeed.keyed.key_takes import key_batches
@@ -30,6 +30,8 @@ from lakefeed.run.rebatch import rebatch
 from lakefeed.sources.batch_source import BatchesSource
 
 if TYPE_CHECKING:
+    import os
+
     import dask.dataframe as dd
     import duckdb
     import pandas as pd
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from datasets import IterableDataset
 
     from lakefeed.dataset import Dataset
+    from lakefeed.keyed.mds_stream import ScanStream
     from lakefeed.keyed.scan_loader import ScanLoader, ShuffleConfig
 
 
@@ -359,6 +362,30 @@ class Scan:
             [{'id': 1}, {'id': 2}]
         """
         return scan_exports.to_iterable_dataset(self, shards, shuffle, batch_readahead, infinite)
+
+    def to_streaming(
+        self,
+        shards: Sequence[Shard] | None = None,
+        *,
+        cache_dir: str | os.PathLike[str] | None = None,
+        shard_row_block_size: int | None = None,
+    ) -> ScanStream:
+        """Returns a stream for MosaicML's ``StreamingDataset(streams=[stream], …)``.
+
+        Each shard is a shard file of MDS, which is written when it is asked for. The shards of a `KeySpaceIndex` have
+        equal sizes, and are not counted again.
+
+        Args:
+            shards: the parts to read; None for `shards`.
+            cache_dir: the folder for the shard files; None for ``$LAKEFEED_CACHE_DIR/mds``.
+            shard_row_block_size: the rows that are encoded at a time; fewer hold less memory. None for 8192.
+
+        Raises:
+            UnsupportedError: the scan calls a function that cannot be found by a name.
+            InvalidArgumentError: an argument is malformed.
+        """
+        chosen = self.shards() if shards is None else shards
+        return mds_stream.ScanStream.of(self, chosen, cache_dir, shard_row_block_size)
 
     @property
     def reader(self) -> ScanReader:

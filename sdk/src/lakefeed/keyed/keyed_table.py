@@ -14,17 +14,29 @@ from lakefeed.catalog.schema import declared_schema
 from lakefeed.catalog.version_arguments import check_version
 from lakefeed.dataset.core import build
 from lakefeed.dataset.dataset import Dataset
-from lakefeed.keyed import enrichment, keyed_creation, keyed_scan, table_snapshot, table_terms, transaction
+from lakefeed.keyed import (
+    enrichment,
+    key_space_index,
+    keyed_creation,
+    keyed_scan,
+    table_snapshot,
+    table_terms,
+    transaction,
+)
 from lakefeed.keyed.as_of import check_asof
 from lakefeed.keyed.pinned_table import PinnedTable, require_key
 from lakefeed.run.save import Writing
 
 if TYPE_CHECKING:
+    import os
+
     import duckdb
     import polars as pl
 
     from lakefeed.keyed.enrichment import Enrichment
+    from lakefeed.keyed.key_space_index import KeySpaceIndex
     from lakefeed.keyed.keyed_scan import Scan
+    from lakefeed.keyed.mds_stream import ScanStream
     from lakefeed.keyed.table_snapshot import Snapshot
     from lakefeed.keyed.transaction import Transaction
 
@@ -328,6 +340,28 @@ class Table:
         """
         chosen = table_terms.columns_of_names(self, columns)
         return keyed_scan.Scan.of(self._home, chosen or (self,), where, asof, self._identifier)
+
+    def to_streaming(
+        self,
+        index: KeySpaceIndex,
+        *,
+        projection: Any = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        shard_row_block_size: int | None = None,
+    ) -> ScanStream:
+        """Returns a stream for MosaicML's ``StreamingDataset``, of the version and with the shards of an index.
+
+        Args:
+            index: an index of the keys of this table.
+            projection: the columns; None for those of the index.
+            cache_dir: as in `Scan.to_streaming`.
+            shard_row_block_size: as in `Scan.to_streaming`.
+
+        Raises:
+            InvalidArgumentError: the index is of another table, or an argument is malformed.
+        """
+        scan, shards = key_space_index.scan_of_index(index, self._identifier, projection)
+        return scan.to_streaming(shards, cache_dir=cache_dir, shard_row_block_size=shard_row_block_size)
 
     def as_dataset(self, version: int | str | None = None) -> Dataset:
         """Returns the table as a dataset.

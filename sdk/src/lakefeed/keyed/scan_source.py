@@ -114,6 +114,10 @@ class ScanSource(RangedSource):
                 _counted[self.identity] = known
         return known
 
+    def counted_shards(self) -> list[Shard]:
+        """Returns the shards that hold rows, with the numbers of their rows."""
+        return [Shard(key_range, rows) for key_range, rows in self._counted_ranges if rows]
+
     def _narrowed(self, names: Sequence[str]) -> ScanReader:
         """Returns the reader of some of the columns."""
         key = tuple(names)

@@ -1,0 +1,1 @@
+"""Stands for torchvision, whose wheel does not fit the CPU build of torch. No test uses it."""

@@ -1,0 +1,5 @@
+"""Stands for `torchvision.datasets`."""
+
+
+class VisionDataset:
+    """Stands for the base class."""

@@ -1,0 +1,3 @@
+"""Stands for `torchvision.transforms.functional`."""
+
+to_tensor = None
