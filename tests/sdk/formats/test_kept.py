@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lakefeed import Dataset
-from lakefeed.formats.open_files import keep_files_open, reuse_open_file
+from lakefeed.formats.open_files import FILES_KEPT, keep_files_open, reuse_open_file
 from lakefeed.formats.parquet_format import ParquetFile
 
 
@@ -53,9 +53,17 @@ def test_a_thread_that_keeps_none_closes_each_file(shelf: Shelf) -> None:
     assert shelf.noted == ["+a", "-a", "+a", "-a"]
 
 
-def test_a_thread_keeps_one_file_until_it_reads_another_or_ends(shelf: Shelf) -> None:
-    in_a_keeping_thread(lambda: shelf.read("a", "a", "b", "b"))
-    assert shelf.noted == ["+a", "-a", "+b", "-b"]
+def test_a_thread_keeps_files_until_it_reads_others_or_ends(shelf: Shelf) -> None:
+    in_a_keeping_thread(lambda: shelf.read("a", "a", "b", "a", "b"))
+    assert shelf.noted[:2] == ["+a", "+b"]
+    assert sorted(shelf.noted[2:]) == ["-a", "-b"]
+    many = [str(number) for number in range(FILES_KEPT + 2)]
+    shelf.noted.clear()
+    in_a_keeping_thread(lambda: shelf.read(*many, many[-1], many[0]))
+    opened = [note for note in shelf.noted if note.startswith("+")]
+    assert opened == [*(f"+{name}" for name in many), f"+{many[0]}"]
+    assert shelf.noted.index("-0") == FILES_KEPT + 1, "the one that was read longest ago"
+    assert len(shelf.noted) == 2 * len(opened)
 
 
 def test_a_file_that_failed_is_not_kept(shelf: Shelf) -> None:

@@ -21,6 +21,7 @@ from lakefeed.errors import (
     TypeMismatchError,
     UnsupportedError,
 )
+from lakefeed.formats.parquet_format import ParquetFile
 from lakefeed.run.touched_rows import touched_keys
 from tests.sdk.processes import Program, finish_all
 
@@ -90,6 +91,35 @@ def test_filters_use_the_statistics_of_column_files(table: Table) -> None:
     table.enrich({"y": table["x"] + 1000}).apply()  # the values of y in the older files say nothing
     assert Dataset("photos").filter("y > 1290 and z > 0").count() == 9
     assert Dataset("photos").filter("y < 1000").count() == 0
+
+
+def test_columns_that_a_filter_does_not_read_are_decoded_only_where_rows_match(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table.enrich({"odd": table["id"] * 7 % 300, "other": table["id"] + 1}).apply()
+    table.delete_keys([43])
+    read: list[tuple[str, ...]] = []
+    honest = ParquetFile.read
+
+    def spy(file: ParquetFile, group: int, columns: Any, *args: Any, **options: Any) -> Any:
+        read.append(tuple(columns))
+        return honest(file, group, columns, *args, **options)
+
+    monkeypatch.setattr(ParquetFile, "read", spy)
+    data = Dataset("photos").filter("odd in (0, 1)").select(["text", "other"])
+    assert sorted(data.to_arrow().to_pylist(), key=str) == [{"text": "t0", "other": 1}]
+    assert set(read) == {("odd",), ("text",), ("other",)}
+    assert read.count(("odd",)) > read.count(("text",)) == read.count(("other",)) <= 2
+    for where in ("odd > 150 and x < 120", "odd is null", "id > 250 or odd < 20", "text = 't4'"):
+        expected = [row for row in rows(table) if wanted(where, row)]
+        assert rows(table, where) == expected
+        assert sorted(Dataset("photos").filter(where).to_arrow()["id"].to_pylist()) == [row["id"] for row in expected]
+        assert rows(table, where, "other") == [{"other": row["other"]} for row in expected]
+
+
+def wanted(where: str, row: dict[str, Any]) -> bool:
+    text = where.replace(" is null", " is None").replace(" = ", " == ")
+    return bool(eval(text, {}, row))
 
 
 def test_loaders_and_caches_read_column_files_like_one_plain_file(table: Table) -> None:

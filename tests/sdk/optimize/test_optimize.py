@@ -57,12 +57,18 @@ def reads(many: Dataset, monkeypatch: pytest.MonkeyPatch) -> Reads:
     seen, read, footer = Reads(), ParquetFile.read, ParquetFile._read_footer
 
     def counted(
-        self: ParquetFile, group: int, columns: Any, start: int, stop: int | None, where: RowFilter | None = None
+        self: ParquetFile,
+        group: int,
+        columns: Any,
+        start: int,
+        stop: int | None,
+        where: RowFilter | None = None,
+        **options: Any,
     ) -> Iterator[pa.RecordBatch]:
         beside = chain.from_iterable(where.extra_columns.values() if where is not None else ())
         seen.groups.append((self.url, group))
         seen.columns.add((*columns, *beside))
-        for batch in read(self, group, columns, start, stop, where):
+        for batch in read(self, group, columns, start, stop, where, **options):
             seen.rows += batch.num_rows
             yield batch
 

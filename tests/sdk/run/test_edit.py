@@ -75,9 +75,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     read: list[tuple[str, int]] = []
     honest = ParquetFile.read
 
-    def spy(file: ParquetFile, group: int, *args: Any) -> Any:
+    def spy(file: ParquetFile, group: int, *args: Any, **options: Any) -> Any:
         read.append((file.url, group))
-        return honest(file, group, *args)
+        return honest(file, group, *args, **options)
 
     monkeypatch.setattr(ParquetFile, "read", spy)
     return read

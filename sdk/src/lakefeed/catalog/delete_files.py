@@ -137,7 +137,7 @@ def positions_by_path(table: Table, file: DeleteFileRef) -> Mapping[str, Positio
         listed = _decoded.get(location)
     if listed is None:
         with damage_errors(table.name()[-1], file.path):
-            listed = {path: np.unique(positions) for path, positions in _read_positions(table.io, file)}
+            listed = {path: united_positions([positions]) for path, positions in _read_positions(table.io, file)}
         size = _decoded_bytes(listed)
         if size <= CACHED_BYTES:
             with _lock:
@@ -149,9 +149,21 @@ def deleted_positions(table: Table, path: str, files: Sequence[DeleteFileRef]) -
     """Returns the positions of the rows of one data file that delete files list."""
     listed = [positions_by_path(table, file).get(path, NONE) for file in files]
     listed = [positions for positions in listed if len(positions)]
+    return listed[0] if len(listed) == 1 else united_positions(listed)
+
+
+def united_positions(listed: Sequence[Positions]) -> Positions:
+    """Returns the positions of all lists, sorted and distinct.
+
+    Example:
+        >>> united_positions([np.array([1, 4]), np.array([0, 4])]).tolist()
+        [0, 1, 4]
+    """
     if not listed:
         return NONE
-    return listed[0] if len(listed) == 1 else np.unique(np.concatenate(listed))
+    positions = np.concatenate(listed)
+    positions.sort(kind="stable")  # it merges sorted lists, which `np.unique` would hash
+    return positions[np.concatenate([[True], positions[1:] != positions[:-1]])] if len(positions) else positions
 
 
 def subtract_positions(positions: Positions, others: Positions) -> Positions:

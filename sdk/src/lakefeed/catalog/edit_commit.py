@@ -33,7 +33,7 @@ from lakefeed.catalog.column_union import publish_columns
 from lakefeed.catalog.column_writer import with_values, write_column_file
 from lakefeed.catalog.commit_retry import commit_with_retry
 from lakefeed.catalog.compaction import Merge, Merger, is_compact, merge_key, runs_to_merge
-from lakefeed.catalog.delete_files import delete_index, deleted_positions, subtract_positions
+from lakefeed.catalog.delete_files import delete_index, deleted_positions, subtract_positions, united_positions
 from lakefeed.catalog.delete_writer import files_to_merge, write_delete_file
 from lakefeed.catalog.file_refs import NONE, DataFileRef, Positions
 from lakefeed.catalog.lake import Lake
@@ -77,7 +77,7 @@ class Drop:
     @property
     def removed(self) -> Positions:
         """The positions of all removed rows."""
-        return np.union1d(self.before, self.fresh)
+        return united_positions([self.before, self.fresh])
 
 
 @dataclass
@@ -151,7 +151,7 @@ class Draft:
         """
         before = deleted_positions(self.table, file.path, file.deletes)
         if earlier := self._drops.get(_entry(file)):
-            positions = np.union1d(positions, earlier.fresh)
+            positions = united_positions([positions, earlier.fresh])
         fresh = subtract_positions(positions, before)
         if len(fresh):
             self._drops[_entry(file)] = Drop(file, before, fresh, rows)
@@ -367,7 +367,7 @@ class Draft:
         for file in files if merged else ():
             listed = deleted_positions(self.table, file.path, [each for each in file.deletes if each in merged])
             if len(listed):
-                positions[file.path] = np.union1d(positions.get(file.path, NONE), listed)
+                positions[file.path] = united_positions([positions.get(file.path, NONE), listed])
         removed = {each.path: each.manifest for each in (*useless, *merged)}
         return ((self._write_deletes(positions),) if positions else ()), removed
 

@@ -5,54 +5,55 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 File = TypeVar("File")
 
 
-class _OpenFile(threading.local):
-    """The file that this thread keeps open, at most one. It is closed when the thread ends."""
+FILES_KEPT: Final = 3
+"""A data file and column files that are read in turns."""
+
+
+class _OpenFiles(threading.local):
+    """The files that this thread keeps open, the one that was read last at the end. They are closed when it ends."""
 
     enabled = False
-    key: Hashable = None
-    file: Any = None
-    stack: ExitStack | None = None
+
+    def __init__(self) -> None:
+        self._files: dict[Hashable, tuple[Any, ExitStack]] = {}
 
     def store(self, key: Hashable, file: Any, stack: ExitStack) -> None:
-        # A read that began inside this one may have stored another file.
-        self.close()
-        self.key, self.file, self.stack = key, file, stack
+        # A read that began inside this one may have stored the same file.
+        self._close(key)
+        self._files[key] = file, stack
+        if len(self._files) > FILES_KEPT:
+            self._close(next(iter(self._files)))
 
     def pop(self, key: Hashable) -> tuple[Any, ExitStack] | None:
-        """Removes and returns the open file if it has this key. Closes another one."""
-        if self.stack is None or self.key != key:
-            self.close()
-            return None
-        entry = (self.file, self.stack)
-        self.key = self.file = self.stack = None
-        return entry
+        """Removes and returns the open file with this key."""
+        return self._files.pop(key, None)
 
-    def close(self) -> None:
-        stack, self.key, self.file, self.stack = self.stack, None, None, None
-        if stack is not None:
-            stack.close()
+    def _close(self, key: Hashable) -> None:
+        entry = self._files.pop(key, None)
+        if entry is not None:
+            entry[1].close()
 
 
-_open_file = _OpenFile()
+_open_files = _OpenFiles()
 
 
 def keep_files_open() -> None:
-    """Makes this thread keep the last file that it read open, until it reads another one or ends."""
-    _open_file.enabled = True
+    """Makes this thread keep the last files that it read open, until it reads others or ends."""
+    _open_files.enabled = True
 
 
 @contextmanager
 def reuse_open_file(key: Hashable, open_file: Callable[[], AbstractContextManager[File]]) -> Iterator[File]:
-    """Returns the file with this key: the one that this thread keeps open, or else the result of ``open_file()``.
+    """Returns the file with this key: one that this thread keeps open, or else the result of ``open_file()``.
 
     The file is closed afterwards unless the thread keeps files open, and always after an error.
     """
-    entry = _open_file.pop(key)
+    entry = _open_files.pop(key)
     with ExitStack() as stack:
         if entry is None:
             file = stack.enter_context(open_file())
@@ -60,5 +61,5 @@ def reuse_open_file(key: Hashable, open_file: Callable[[], AbstractContextManage
             file = entry[0]
             stack.push(entry[1])
         yield file
-        if _open_file.enabled:
-            _open_file.store(key, file, stack.pop_all())
+        if _open_files.enabled:
+            _open_files.store(key, file, stack.pop_all())

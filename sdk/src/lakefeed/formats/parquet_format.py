@@ -31,6 +31,8 @@ SMALL_READ_ROWS = 8192
 BATCH_ROWS = 65_536
 DECODED_BYTES = MIB
 """Bytes that are decoded at a time. They fit the processor's cache and bound the memory beside the rows."""
+MEASURED_COLUMNS = 64
+"""The sizes of up to so many columns are looked up; of more columns that of all is used."""
 
 
 class Parquet(Indexed):
@@ -119,6 +121,8 @@ class ParquetFile:
         start: int = 0,
         stop: int | None = None,
         where: RowFilter | None = None,
+        *,
+        steps: bool = False,
     ) -> Iterator[pa.RecordBatch]:
         """Yields the rows ``[start, stop)`` of one row group. A range that ends early stops the decoding there.
 
@@ -127,6 +131,7 @@ class ParquetFile:
             columns: names, or dotted paths of fields; None for all.
             start: the first row.
             stop: the row after the last; None for the end.
+            steps: yields the batches in which all rows of the group are decoded, instead of one.
             where: yields only the rows that match. Columns that the filter does not read are decoded only if a row
                 matches. Text columns of the filter may be dictionaries, and its extra columns may be in the batches.
 
@@ -136,7 +141,7 @@ class ParquetFile:
             FormatError: the file is broken.
         """
         footer, names = self.footer(), None if columns is None else list(columns)
-        batches = self._batches(footer, group, names, start, stop, where)
+        batches = self._batches(footer, group, names, start, stop, where, steps)
         if self.immutable:
             yield from batches
             return
@@ -149,7 +154,14 @@ class ParquetFile:
             raise
 
     def _batches(
-        self, footer: Footer, group: int, names: list[str] | None, start: int, stop: int | None, where: RowFilter | None
+        self,
+        footer: Footer,
+        group: int,
+        names: list[str] | None,
+        start: int,
+        stop: int | None,
+        where: RowFilter | None,
+        steps: bool,
     ) -> Iterator[pa.RecordBatch]:
         to_end = stop is None or stop >= footer.metadata.row_group(group).num_rows
         with access_errors(self.url), content_errors(self.url, "parquet"):
@@ -158,15 +170,19 @@ class ParquetFile:
                 return
             if where is not None and names is not None:
                 names += chain.from_iterable(where.extra_columns.values())
-            batches = self._read_range(footer, group, names, start, None if to_end else stop)
+            batches = self._read_range(footer, group, names, start, None if to_end else stop, steps)
             yield from batches if where is None else map(where.filter_batch, batches)
 
     def _read_range(
-        self, footer: Footer, group: int, names: list[str] | None, start: int, stop: int | None
+        self, footer: Footer, group: int, names: list[str] | None, start: int, stop: int | None, steps: bool
     ) -> Iterator[pa.RecordBatch]:
         with self._opened(footer) as (file, source):
-            if stop is None:
-                table = _decode_row_group(file, group, names)
+            if stop is None and steps and names != []:
+                rows = file.iter_batches(_rows_of_a_step(footer, group, names), [group], names, use_threads=False)
+                yield from slice_rows(rows, start, None)
+                check_unchanged(source)
+            elif stop is None:
+                table = _decode_row_group(file, footer, group, names)
                 check_unchanged(source)
                 yield from (table.slice(start) if start else table).to_batches()
             else:
@@ -210,13 +226,22 @@ class ParquetFile:
             yield file, source
 
 
-def _decode_row_group(file: pq.ParquetFile, group: int, columns: list[str] | None) -> pa.Table:
+def _decode_row_group(file: pq.ParquetFile, footer: Footer, group: int, columns: list[str] | None) -> pa.Table:
     """Decodes a row group in small steps, which takes half the memory and no more time."""
-    info = file.metadata.row_group(group)
-    rows = info.num_rows * DECODED_BYTES // max(info.total_byte_size, 1)
-    if columns == [] or rows >= info.num_rows:
+    rows = _rows_of_a_step(footer, group, columns)
+    if columns == [] or rows >= footer.metadata.row_group(group).num_rows:
         return file.read_row_group(group, columns=columns, use_threads=False)
-    return pa.Table.from_batches(file.iter_batches(max(rows, 1), [group], columns, use_threads=False)).combine_chunks()
+    return pa.Table.from_batches(file.iter_batches(rows, [group], columns, use_threads=False)).combine_chunks()
+
+
+def _rows_of_a_step(footer: Footer, group: int, columns: list[str] | None) -> int:
+    """Returns the number of rows of a row group that have about `DECODED_BYTES` in these columns."""
+    info = footer.metadata.row_group(group)
+    size = info.total_byte_size
+    if columns is not None and len(columns) <= MEASURED_COLUMNS:
+        indices = {index for name in columns for index in footer.stored.get(name, ())}
+        size = sum(info.column(index).total_uncompressed_size for index in indices)
+    return max(info.num_rows * DECODED_BYTES // max(size, 1), 1)
 
 
 _footers: MutableMapping[tuple[str, object], Footer] = LRUCache(FOOTERS_CACHED)

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from lakefeed._arrow import compute as pc
 from lakefeed.plan.take_rows import take_rows
-from lakefeed.run.input_keys import ABSENT, Positions, comparable
+from lakefeed.run.input_keys import ABSENT, Positions, comparable, whole_numbers
 
 Rows = pa.Table | pa.RecordBatch
 
@@ -39,7 +39,11 @@ def key_arrays(rows: pa.RecordBatch, keys: Sequence[str]) -> list[Any]:
 
 def sort_positions(rows: pa.RecordBatch, keys: Sequence[str]) -> Positions:
     """Returns the positions of the rows in the order of their keys; equal keys keep their order."""
-    table = pa.table({f"k{index}": column for index, column in enumerate(key_arrays(rows, keys))})
+    columns = key_arrays(rows, keys)
+    whole = whole_numbers(columns[0]) if len(keys) == 1 and not columns[0].null_count else None
+    if whole is not None:
+        return np.argsort(whole, kind="stable")  # fast where sorted rows follow each other
+    table = pa.table({f"k{index}": column for index, column in enumerate(columns)})
     order: Any = pc.sort_indices(table, sort_keys=[(name, "ascending") for name in table.column_names])
     positions: Positions = order.to_numpy().astype(np.int64)
     return positions

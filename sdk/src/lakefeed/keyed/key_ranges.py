@@ -15,8 +15,9 @@ from lakefeed._arrow import compute as pc
 from lakefeed.errors import InvalidArgumentError
 from lakefeed.expr import And, Bounds, Expr, Or, conjoin, conjuncts
 from lakefeed.expr.nodes import CompareOp
-from lakefeed.expr.value_ranges import comparison, has_order
+from lakefeed.expr.value_ranges import comparison, has_order, plain_value
 from lakefeed.keyed.key_matching import key_arrays
+from lakefeed.plan import Fragment, Pushdown
 from lakefeed.plan.take_rows import take_rows
 from lakefeed.run.input_keys import comparable
 from lakefeed.sources.iceberg_source import IcebergSource
@@ -67,9 +68,9 @@ class KeyRange:
     def mask(self, rows: pa.RecordBatch, keys: Sequence[str]) -> Any:
         """Returns which rows are in the range; None if all are."""
         arrays = key_arrays(rows, keys)
-        masks = [_at_least(arrays, self.begin)] if self.begin is not None else []
+        masks = [at_least(arrays, self.begin)] if self.begin is not None else []
         if self.end is not None:
-            masks.append(pc.invert(_at_least(arrays, self.end)))
+            masks.append(pc.invert(at_least(arrays, self.end)))
         return None if not masks else masks[0] if len(masks) == 1 else pc.and_(masks[0], masks[1])
 
 
@@ -84,8 +85,10 @@ def _bound(fields: Sequence[pa.Field[Any]], bound: Key, beyond: CompareOp, last:
     return condition
 
 
-def _at_least(arrays: list[Any], bound: Key) -> Any:
+def at_least(arrays: list[Any], bound: Key) -> Any:
     """Returns for each key whether it is not before ``bound``."""
+    if len(bound) == 1:
+        return pc.greater_equal(arrays[0], pa.scalar(bound[0], arrays[0].type))
     rows = len(arrays[0])
     above: Any = pa.array(np.zeros(rows, np.bool_))
     equal: Any = pa.array(np.ones(rows, np.bool_))
@@ -134,17 +137,33 @@ def ranges_of(cuts: Iterable[Key]) -> list[KeyRange]:
 
 def layout_ranges(source: IcebergSource, keys: Sequence[str], rows: int = RANGE_ROWS) -> list[KeyRange]:
     """Returns ranges of about so many rows each, by the statistics of the row groups."""
-    prunable = list(takewhile(lambda name: has_order(source.schema.field(name).type), keys))
-    if not prunable:
+    if not has_order(source.schema.field(keys[0]).type):
         return [KeyRange()]
-    groups = (
-        group
-        for file in source.files
-        for group in zip(*(source.group_bounds(file, name) for name in prunable), strict=True)
-    )
+    pairs = group_starts(source, keys, source.fragments(Pushdown()))
+    return ranges_of(_cuts(sorted((start, fragment.rows or 0) for start, fragment in pairs if start), rows))
+
+
+def group_starts(
+    source: IcebergSource, keys: Sequence[str], fragments: Iterable[Fragment]
+) -> list[tuple[Key, Fragment]]:
+    """Returns row groups with the first key of each, as far as its statistics tell; () if they do not."""
+    prunable = list(takewhile(lambda name: has_order(source.schema.field(name).type), keys))
     kinds = [source.schema.field(name).type for name in prunable]
-    starts = [(_start(group, kinds), group[0].rows or 0) for group in groups]
-    return ranges_of(_cuts(sorted((start, count) for start, count in starts if start), rows))
+    files: dict[int, list[Key]] = {}
+    pairs = []
+    for fragment in fragments:
+        _, group, index = fragment.key
+        if index not in files:
+            bounds = [source.group_bounds(source.files[index], name) for name in prunable]
+            files[index] = [_start(each, kinds) for each in zip(*bounds, strict=True)]
+        pairs.append((files[index][group] if prunable else (), fragment))
+    return pairs
+
+
+def plain_key(key: Key, kinds: Sequence[pa.DataType]) -> Key:
+    """Returns a key as numbers, texts and bytes that compare; only the values before the first that does not fit."""
+    values = (plain_value(value, kind) for value, kind in zip(key, kinds, strict=False))
+    return tuple(takewhile(lambda value: value is not None, values))
 
 
 def _start(group: Sequence[Bounds], kinds: Sequence[pa.DataType]) -> Key:

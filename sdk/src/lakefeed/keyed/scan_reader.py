@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from lakefeed._arrow import compute as pc
 from lakefeed.expr import Expr, col, conjoin, conjuncts, evaluate, paths, roots, without_root
 from lakefeed.keyed.bound_values import Bound, Environment, bind, bind_condition
-from lakefeed.keyed.key_lookup import KeyLookup, LookupCounts, doubled_keys
-from lakefeed.keyed.key_matching import key_arrays, match_keys, show_keys, sorted_by_key
+from lakefeed.keyed.key_lookup import KeyLookup, LookupCounts
+from lakefeed.keyed.key_matching import key_arrays, match_keys
+from lakefeed.keyed.key_merge import KeyMerge, adjoining
 from lakefeed.keyed.key_ranges import KeyRange, layout_ranges
 from lakefeed.keyed.pinned_table import PinnedTable
 from lakefeed.keyed.projections import Tree
@@ -26,7 +26,6 @@ from lakefeed.plan import Node, Pushdown
 from lakefeed.plan.take_rows import filter_by_mask, take_rows, take_values
 from lakefeed.run.input_keys import ABSENT, Positions
 from lakefeed.run.local_runner import LocalRunner
-from lakefeed.run.rebatch import joined
 
 
 @dataclass
@@ -143,10 +142,14 @@ class ScanReader:
         if ranges is None and len(self.tables) == 1 and self.base.is_in_key_order:
             yield from self.unordered()
             return
-        for key_range in self.ranges if ranges is None else ranges:
-            rows = self._range(key_range)
-            if rows is not None and rows.num_rows:
-                yield rows
+        for span in adjoining(self.ranges if ranges is None else ranges):
+            hull = KeyRange(span[0].begin, span[-1].end)
+            with ExitStack() as stack:
+                merges = [stack.enter_context(closing(self._merge(table, hull))) for table in self.tables]
+                for key_range in span:
+                    rows = self._range(key_range, merges)
+                    if rows is not None and rows.num_rows:
+                        yield rows
 
     def unordered(self, ranges: Sequence[KeyRange] | None = None) -> Iterator[pa.RecordBatch]:
         """Yields the rows in any order."""
@@ -159,27 +162,20 @@ class ScanReader:
                 if result.num_rows:
                     yield result
 
-    def _range(self, key_range: KeyRange) -> pa.RecordBatch | None:
-        base = self._sorted(self.base, key_range, self._pushed)
+    def _merge(self, table: PinnedTable, span: KeyRange) -> KeyMerge:
+        where = self._pushed if table is self.base else None
+        merge = KeyMerge(table, self.columns[table.name], where, span)
+        self.metrics.row_groups.update(fragment.key[:2] for fragment in merge.fragments)
+        return merge
+
+    def _range(self, key_range: KeyRange, merges: Sequence[KeyMerge]) -> pa.RecordBatch | None:
+        base = merges[0].rows(key_range)
         if base is None:
             return None
         rows = {self.base.name: base}
-        for table in self.tables[1:]:
-            other = self._sorted(table, key_range, None)
-            rows[table.name] = self._beside(base, table, other)
+        for table, merge in zip(self.tables[1:], merges[1:], strict=True):
+            rows[table.name] = self._beside(base, table, merge.rows(key_range))
         return self._result(rows)
-
-    def _sorted(self, table: PinnedTable, key_range: KeyRange, where: Expr | None) -> pa.RecordBatch | None:
-        batches = [batch for batch in self._read(table, key_range, where) if batch.num_rows]
-        if not batches:
-            return None
-        if table.is_in_key_order:
-            return joined(batches)
-        rows = sorted_by_key(joined(batches), table.keys)
-        doubled = _doubled(rows, table.keys)
-        if len(doubled):
-            raise doubled_keys(table.name, show_keys(rows, table.keys, doubled))
-        return rows
 
     def _beside(self, base: pa.RecordBatch, table: PinnedTable, other: pa.RecordBatch | None) -> pa.RecordBatch:
         """Returns for each row of the first table that of another one, or nulls."""
@@ -323,17 +319,6 @@ class ScanReader:
 def true_positions(mask: Any) -> Positions:
     """Returns the positions at which a mask is true."""
     return np.flatnonzero(mask.fill_null(False).to_numpy(zero_copy_only=False))
-
-
-def _doubled(rows: pa.RecordBatch, keys: Sequence[str]) -> Positions:
-    """Returns the positions of rows whose key is that of the row before."""
-    if rows.num_rows < 2:
-        return np.empty(0, np.int64)
-    equal: Any = None
-    for column in key_arrays(rows, keys):
-        same = pc.equal(column.slice(1), column.slice(0, len(column) - 1))
-        equal = same if equal is None else pc.and_(equal, same)
-    return np.flatnonzero(equal.to_numpy(zero_copy_only=False)) + 1
 
 
 def _nulls(table: PinnedTable, columns: Sequence[str], rows: int) -> pa.RecordBatch:

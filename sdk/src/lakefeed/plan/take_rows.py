@@ -25,6 +25,8 @@ _COPIES = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binar
 
 def take_rows(batch: pa.RecordBatch, positions: Any) -> pa.RecordBatch:
     """Returns the rows at ``positions``, in that order."""
+    if isinstance(positions, np.ndarray) and batch.num_columns > 1:
+        positions = pa.array(positions)  # once, not for each column
     columns = [take_values(column, positions) for column in batch.columns]
     return pa.RecordBatch.from_arrays(columns, schema=batch.schema) if columns else batch.slice(0, len(positions))
 

@@ -53,7 +53,7 @@ class InputKeys:
 
     def __init__(self, columns: Columns) -> None:
         self._columns = [comparable(column) for column in columns]
-        self._whole = _whole_numbers(self._columns[0]) if len(columns) == 1 else None
+        self._whole = whole_numbers(self._columns[0]) if len(columns) == 1 else None
 
     @cached_property
     def _uniques(self) -> list[Any]:
@@ -131,7 +131,7 @@ class InputKeys:
 
     def _find_whole(self, column: pa.Array[Any]) -> tuple[Positions, Positions]:
         codes, order = self._by_code
-        values = _whole_numbers(column)
+        values = whole_numbers(column)
         assert values is not None, "the same type as the input"
         if not len(values):
             return values, values
@@ -177,7 +177,7 @@ def _ranks(known: Positions, codes: Positions) -> Positions:
     return ranks
 
 
-def _whole_numbers(column: pa.Array[Any]) -> Positions | None:
+def whole_numbers(column: pa.Array[Any]) -> Positions | None:
     """Returns the values of whole numbers, dates and times, with 0 for nulls; None for other types."""
     kind = column.type
     whole: Any = column

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -26,6 +26,31 @@ from lakefeed.sources.file_layout import FileLayout, columns_to_read
 CACHED_LAYOUTS = 64
 
 
+@dataclass(frozen=True)
+class SplitColumns:
+    """The files that have the wanted columns of a data file and its column files.
+
+    Attributes:
+        first: files with columns that the predicate reads; all if there is no predicate.
+        later: files with the other columns, which are read only if a row matches.
+        schema: all of these columns.
+        decisive: those that the predicate reads.
+        names: the columns that are delivered.
+    """
+
+    first: list[tuple[DataFileRef, Pushdown]]
+    later: list[tuple[DataFileRef, Pushdown]]
+    schema: pa.Schema
+    decisive: pa.Schema
+    names: list[str]
+
+
+def _divided(names: tuple[str, ...], decisive: set[str]) -> list[tuple[str, ...]]:
+    """Returns the names of the decisive columns, and those of the others, where there are any."""
+    parts = tuple(name for name in names if name in decisive), tuple(name for name in names if name not in decisive)
+    return [part for part in parts if part]
+
+
 class DataFileReader:
     """Reads the data files of a table in one of its schemas.
 
@@ -39,6 +64,7 @@ class DataFileReader:
         self._projection = TableProjection(columns)
         self._layouts: dict[tuple[str, Pushdown], FileLayout] = {}
         self._last_layout: tuple[str, Pushdown, FileLayout] | None = None
+        self._last_split: tuple[DataFileRef, Pushdown, SplitColumns | None] | None = None
         self._selectivities: dict[Expr, Selectivity] = {}
 
     def fragments(
@@ -57,19 +83,35 @@ class DataFileReader:
             yield Fragment((file.path, part.key, index), rows, part.size + self._column_bytes(file, part.key))
 
     def read(
-        self, file: DataFileRef, fragment: Fragment, pushdown: Pushdown, selection: RowSelection | None = None
+        self,
+        file: DataFileRef,
+        fragment: Fragment,
+        pushdown: Pushdown,
+        selection: RowSelection | None = None,
+        *,
+        steps: bool = False,
     ) -> Iterator[pa.RecordBatch]:
-        """Reads the selected rows of a fragment; ``selection`` (None: all) is of the file."""
+        """Reads the selected rows of a fragment.
+
+        Args:
+            file: the file.
+            fragment: the fragment.
+            pushdown: the columns, and the condition.
+            selection: the rows of the file that are selected; None for all.
+            steps: yields batches as they are decoded. Otherwise a row group without unselected rows is one batch.
+        """
         if file.columns or file.unaligned:
-            parts = self._parts(file, pushdown)
-            if parts is not None:
-                return self._read_parts(parts, fragment, pushdown, selection)
+            split = self._split(file, pushdown)
+            if split is not None:
+                return self._read_parts(split, fragment, pushdown, selection, steps)
         _, group, _ = fragment.key
         layout = self._layout(file, pushdown)
         positions = None if selection is None else self._positions_in_group(file.path, group, selection)
         if positions is None and (layout.selective or not pushdown.exact):
             row_filter = layout.row_filter(group)
-            batches = self._open(file.path).read(group, layout.leaves, fragment.start, fragment.stop, row_filter)
+            batches = self._open(file.path).read(
+                group, layout.leaves, fragment.start, fragment.stop, row_filter, steps=steps
+            )
             return map(layout.cast, batches)
         whole = not fragment.start and fragment.stop in (None, fragment.rows)
         if positions is not None and layout.selective and whole:
@@ -78,9 +120,12 @@ class DataFileReader:
                 there = replace(row_filter, positions=positions)
                 return map(layout.cast, self._open(file.path).read(group, layout.leaves, where=there))
         elif pushdown.exact:
-            return self._read_matching(file, fragment, pushdown, selection)
+            return self._read_matching(file, fragment, pushdown, selection, steps)
         assert positions is not None, "only some rows of the file remain"
-        batches = map(layout.cast, self._open(file.path).read(group, layout.leaves))
+        batches = map(layout.cast, self._open(file.path).read(group, layout.leaves, steps=True))
+        begin, end = self._group_range(file.path, group)
+        if whole and 2 * len(positions) > end - begin:
+            return take_most(batches, positions, end - begin)
         return take_sorted(batches, positions[fragment.start : fragment.stop])
 
     # ------------------------------------------------------------------ column files
@@ -90,44 +135,67 @@ class DataFileReader:
         """Returns the ids of the columns, by name."""
         return {each.name: field_id(each) or 0 for each in self._columns.stored}
 
-    def _parts(self, file: DataFileRef, pushdown: Pushdown) -> list[tuple[DataFileRef, tuple[str, ...]]] | None:
-        """Returns the files that have the wanted columns, with the columns of each; None if one file has all.
+    def _split(self, file: DataFileRef, pushdown: Pushdown) -> SplitColumns | None:
+        """Returns the files that have the wanted columns; None if one file has all. The last answer is kept.
 
         Raises:
             UnsupportedError: a column is in column files, and the rows are not assigned to them.
         """
+        last = self._last_split
+        if last is not None and last[0] is file and last[1] is pushdown:
+            return last[2]
         wanted = columns_to_read(self._schema, pushdown)
         names = tuple(self._schema.names) if wanted is None else wanted
         if file.unaligned and not self._columns.in_column_files.isdisjoint(self._column_ids[name] for name in names):
             raise column_files.unaligned_error(self._name)
-        parts = []
-        for each in file.columns:
-            inside = tuple(name for name in names if self._column_ids[name] in each.fields)
-            if inside:
-                parts.append((DataFileRef(each.path, each.rows, each.size, each.sequence), inside))
-        if not parts:
-            return None
-        elsewhere = {name for _, inside in parts for name in inside}
-        rest = tuple(name for name in names if name not in elsewhere)
-        own = replace(file, columns=())
-        return [(own, rest), *parts] if rest else parts
+        decisive = set(names)
+        if pushdown.exact and pushdown.predicate is not None:
+            decisive &= roots(pushdown.predicate)
+        parts: list[tuple[DataFileRef, Pushdown]] = []
+        elsewhere: set[str] = set()
+        plain = replace(pushdown, predicate=None, exact=False)
+        files = [(DataFileRef(each.path, each.rows, each.size, each.sequence), each.fields) for each in file.columns]
+        for part, fields in files:
+            inside = tuple(name for name in names if self._column_ids[name] in fields)
+            elsewhere |= set(inside)
+            parts += [(part, replace(plain, columns=each)) for each in _divided(inside, decisive)]
+        split = None
+        if elsewhere:
+            rest = tuple(name for name in names if name not in elsewhere)
+            own = replace(file, columns=())
+            parts = [(own, replace(plain, columns=each)) for each in _divided(rest, decisive)] + parts
+            first = [part for part in parts if decisive.issuperset(part[1].columns or ())]
+            later = [part for part in parts if not decisive.issuperset(part[1].columns or ())]
+            schema = project_schema(self._schema, replace(pushdown, columns=wanted))
+            read_first = pa.schema([field for field in schema if field.name in decisive])
+            split = SplitColumns(first, later, schema, read_first, project_schema(self._schema, pushdown).names)
+        self._last_split = file, pushdown, split
+        return split
 
     def _read_parts(
         self,
-        parts: list[tuple[DataFileRef, tuple[str, ...]]],
+        split: SplitColumns,
         fragment: Fragment,
         pushdown: Pushdown,
         selection: RowSelection | None,
+        steps: bool,
     ) -> Iterator[pa.RecordBatch]:
         """Yields the selected rows of a fragment whose columns are in several files."""
-        streams = [
-            self.read(part, fragment, replace(pushdown, columns=names, predicate=None, exact=False), selection)
-            for part, names in parts
-        ]
-        wanted = project_schema(self._schema, replace(pushdown, columns=columns_to_read(self._schema, pushdown)))
-        predicate, names = pushdown.predicate, project_schema(self._schema, pushdown).names
-        for batch in side_by_side(streams, wanted):
-            if predicate is None or not pushdown.exact:
+
+        def stream(part: tuple[DataFileRef, Pushdown]) -> Iterator[pa.RecordBatch]:
+            return self.read(part[0], fragment, part[1], selection, steps=steps)
+
+        predicate, names, streams = pushdown.predicate, split.names, [stream(part) for part in split.first]
+        exact = predicate is not None and pushdown.exact
+        if predicate is not None and exact and split.first and split.later:
+            known = list(side_by_side(streams, split.decisive))
+            masks: Iterator[Any] = (evaluate(predicate, batch) for batch in known)
+            if not any(mask.true_count for mask in masks):
+                return
+            streams = [iter(known)]
+        streams += [stream(part) for part in split.later]
+        for batch in side_by_side(streams, split.schema):
+            if predicate is None or not exact:
                 yield batch if batch.schema.names == names else batch.select(names)
             else:
                 yield filter_by_mask(batch.select(names), evaluate(predicate, batch))
@@ -153,13 +221,13 @@ class DataFileReader:
     # ------------------------------------------------------------------ one file
 
     def _read_matching(
-        self, file: DataFileRef, fragment: Fragment, pushdown: Pushdown, selection: RowSelection | None
+        self, file: DataFileRef, fragment: Fragment, pushdown: Pushdown, selection: RowSelection | None, steps: bool
     ) -> Iterator[pa.RecordBatch]:
         """Yields the rows for which the predicate is true, evaluated after they are read."""
         predicate, names = pushdown.predicate, project_schema(self._schema, pushdown).names
         assert predicate is not None
         wider = replace(pushdown, columns=columns_to_read(self._schema, pushdown), exact=False)
-        for batch in self.read(file, fragment, wider, selection):
+        for batch in self.read(file, fragment, wider, selection, steps=steps):
             yield filter_by_mask(batch.select(names), evaluate(predicate, batch))
 
     def numbered_batches(
@@ -217,6 +285,16 @@ class DataFileReader:
         begin, end = self._group_range(path, group)
         return None if selection.count(begin, end) == end - begin else selection.within(begin, end)
 
+    def selection_mask(self, path: str, group: int, selection: RowSelection) -> NDArray[np.bool_] | None:
+        """Returns which rows of a row group are selected; None if all are."""
+        positions = self._positions_in_group(path, group, selection)
+        if positions is None:
+            return None
+        begin, end = self._group_range(path, group)
+        mask = np.zeros(end - begin, np.bool_)
+        mask[positions] = True
+        return mask
+
     def _group_range(self, path: str, group: int) -> tuple[int, int]:
         """Returns the positions of the first row of a row group and of the first row after it."""
         starts = self._open(path).footer().starts
@@ -255,6 +333,19 @@ def side_by_side(streams: Sequence[Iterator[pa.RecordBatch]], schema: pa.Schema)
             held[place] = batch.slice(rows) if rows < batch.num_rows else next(streams[place], None)
         yield pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
     assert all(batch is None for batch in held), "a column file has as many rows as its data file"
+
+
+def take_most(batches: Iterator[pa.RecordBatch], positions: NDArray[np.int64], rows: int) -> Iterator[pa.RecordBatch]:
+    """Yields the rows of a stream of so many rows at sorted positions. It is fast where most rows are taken."""
+    mask = np.zeros(rows, np.bool_)
+    mask[positions] = True
+    wanted, start = pa.array(mask), 0
+    for batch in batches:
+        if any(map(pa.types.is_nested, batch.schema.types)):
+            yield take_rows(batch, np.flatnonzero(mask[start : start + batch.num_rows]))
+        else:
+            yield filter_by_mask(batch, wanted.slice(start, batch.num_rows))
+        start += batch.num_rows
 
 
 def take_sorted(batches: Iterator[pa.RecordBatch], positions: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:

@@ -163,8 +163,7 @@ class ColumnCast:
         self.names, self.schema, self._dictionaries = names, schema, dictionaries
         self._layout: tuple[pa.Schema, list[int] | None, pa.Schema] | None = None
         self._simple = all(
-            field.nullable and not pa.types.is_nested(field.type) and CATEGORIES not in (field.metadata or {})
-            for field in schema
+            not pa.types.is_nested(field.type) and CATEGORIES not in (field.metadata or {}) for field in schema
         )
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -177,7 +176,7 @@ class ColumnCast:
         fields = list(zip(self.names, self.schema, strict=True))
         columns = [self._column(arrays, name, field, batch.num_rows) for name, field in fields]
         schema = _with_dictionaries(self.schema, columns) if self._dictionaries else self.schema
-        if self._simple and all(c.type == f.type for c, f in zip(columns, schema, strict=True)):
+        if self._simple and all(self._fits(batch, *each) for each in zip(columns, self.names, schema, strict=True)):
             # The types match, so no cast is needed.
             if None not in self.names:
                 unchanged = self._dictionaries and batch.schema.names == schema.names == self.names
@@ -185,6 +184,12 @@ class ColumnCast:
                 self._layout = batch.schema, positions, schema
             return pa.RecordBatch.from_arrays(columns, schema=schema)
         return cast(pa.RecordBatch.from_arrays(columns, names=schema.names), schema)
+
+    @staticmethod
+    def _fits(batch: pa.RecordBatch, column: pa.Array[Any], name: str | None, field: pa.Field[Any]) -> bool:
+        """Returns whether a column of any batch of a file needs no cast: the file has no nulls where none may be."""
+        required = field.nullable or (name is not None and not batch.schema.field(name).nullable)
+        return required and column.type == field.type
 
     def _column(
         self, arrays: Mapping[str, pa.Array[Any]], name: str | None, field: pa.Field[Any], rows: int

@@ -347,6 +347,21 @@ class IcebergSource(PlainSource):
         _, _, index = fragment.key
         return self._reader.read(self.files[index], fragment, pushdown, self._selection(index))
 
+    def read_steps(self, fragment: Fragment, pushdown: Pushdown, *, deleted: bool = False) -> Iterator[pa.RecordBatch]:
+        """Yields the rows of one fragment like `read`, in the batches in which they are decoded, without a copy.
+
+        With ``deleted``, rows that delete files list are included (see `live_mask`).
+        """
+        _, _, index = fragment.key
+        selection = None if deleted else self._selection(index)
+        return self._reader.read(self.files[index], fragment, pushdown, selection, steps=True)
+
+    def live_mask(self, fragment: Fragment) -> NDArray[np.bool_] | None:
+        """Returns which rows of a row group no delete file lists; None if it lists none of them."""
+        path, group, index = fragment.key
+        selection = self._selection(index)
+        return None if selection is None else self._reader.selection_mask(path, group, selection)
+
     def numbered_batches(
         self,
         file: DataFileRef,
