@@ -80,6 +80,7 @@ def test_chunks_stay_as_long_as_a_file_needs_them(home: Path, tmp_path: Path) ->
     assert packs(home) == []
 
 
+@pytest.mark.live
 def test_a_recipe_moves_with_its_flag(home: Path, tmp_path: Path) -> None:
     save("gone", tmp_path, OTHER)
     lake = Lake.current()
@@ -100,6 +101,7 @@ def test_a_recipe_moves_with_its_flag(home: Path, tmp_path: Path) -> None:
         assert stream.read(100) == LARGE[MIB : MIB + 100]
 
 
+@pytest.mark.live
 def test_a_whole_blob_that_was_stored_in_chunks_too(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,6 +122,7 @@ def test_a_whole_blob_that_was_stored_in_chunks_too(
     assert (home / pack).read_bytes() == before
 
 
+@pytest.mark.live
 def test_an_incomplete_recipe_is_no_copy(home: Path, tmp_path: Path) -> None:
     blobs = Lake.current().blobs
     save("live", tmp_path, LARGE)
@@ -172,13 +175,16 @@ def make_doomed_under_a_recipe(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("build", "data"),
-    [(make_doomed, (EDITED,)), (make_doomed, (LARGE, EDITED)), (make_doomed_under_a_recipe, (EDITED,))],
-    ids=["edited", "both", "recipe-stays"],
+    [
+        pytest.param(make_doomed, (EDITED,), id="edited"),
+        pytest.param(make_doomed, (LARGE, EDITED), id="both", marks=pytest.mark.soak),
+        pytest.param(make_doomed_under_a_recipe, (EDITED,), id="recipe-stays", marks=pytest.mark.live),
+    ],
 )
 @pytest.mark.parametrize(
     ("first", "of_save", "of_collection"),
     [
-        pytest.param(*order, marks=[] if number % 13 == 11 else pytest.mark.live if number % 3 else pytest.mark.soak)
+        pytest.param(*order, marks=[] if number == 37 else pytest.mark.soak if number % 4 else pytest.mark.live)
         for number, order in enumerate(
             (first, of_save, of_collection)
             for first in ("save", "collection")
@@ -255,6 +261,7 @@ def test_an_unchanged_file_is_read_again_if_its_chunks_are_about_to_go(step: str
     assert contents("again") == [EDITED]
 
 
+@pytest.mark.live
 def test_a_failed_save_leaves_chunks_that_another_needs(lake: Lake, home: Path, tmp_path: Path) -> None:
     keys = stored(lake, LARGE, OTHER)
     save_again(tmp_path, lambda step: None, EDITED)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from lakefeed._units import KIB
-from lakefeed.errors import FileError, InvalidArgumentError, MissingFileError, UnreachableError
+from lakefeed.errors import FileError, IntegrityError, InvalidArgumentError, MissingFileError, UnreachableError
 from lakefeed.storage.blobs.blob_writer import Blob, BlobWriter, Packing
 from lakefeed.storage.blobs.leases import begin_lease, require_active
 from lakefeed.storage.blobs.local_blobs import LocalBlobs
@@ -176,8 +176,7 @@ class BlobStore:
         """
         with self._open(check_digest(sha256)) as stream:
             digest, size = sha256_stream(stream, into=write)
-        if digest != sha256:
-            require_digest(sha256, digest, self.locate(sha256))
+        self._require_digest(sha256, digest)
         return size
 
     def open(self, sha256: str, suffix: str = "") -> BinaryIO:
@@ -255,14 +254,22 @@ class BlobStore:
         return data
 
     def _verify(self, sha256: str, data: bytes) -> None:
-        """Raises IntegrityError if the bytes are not those of the blob. Locates the blob only for the message."""
-        digest = sha256_bytes(data)
+        """Raises IntegrityError if the bytes are not those of the blob."""
+        self._require_digest(sha256, sha256_bytes(data))
+
+    def _require_digest(self, sha256: str, digest: str) -> None:
+        """Raises IntegrityError unless the digests are equal. The message locates the blob, or its damaged chunk."""
         if digest != sha256:
+            self.backend.check_chunks(sha256)
             require_digest(sha256, digest, self.locate(sha256))
 
     def _fill(self, sha256: str, suffix: str) -> Path:
         with self._open(sha256) as stream, self._caching():
-            return self._cache.fill(sha256, suffix, stream, self.locate(sha256))
+            try:
+                return self._cache.fill(sha256, suffix, stream, self.locate(sha256))
+            except IntegrityError:
+                self.backend.check_chunks(sha256)
+                raise
 
     @contextmanager
     def _open(self, sha256: str) -> Iterator[BinaryIO]:

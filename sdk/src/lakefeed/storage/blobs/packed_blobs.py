@@ -119,6 +119,16 @@ class PackedBlobs:
         recipes = self.contents.find_recipes(digest)
         return ChunkedFile(self.contents, recipes, verify=True, cache=cache) if recipes else None
 
+    def check_chunks(self, sha256: str) -> None:
+        """Verifies the chunks of a blob that consists of chunks.
+
+        Raises:
+            IntegrityError: a chunk is damaged. The message names it.
+        """
+        stream = self.open_chunks(sha256, None)
+        while stream is not None and stream.read(PIECE_BYTES):
+            pass
+
     def put(self, source: BinaryIO) -> tuple[str, int]:
         """Stores the rest of ``source`` as a stand-alone blob."""
         return self.single_blobs.put(source)
