@@ -204,7 +204,7 @@ VALUES = {
 }
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(st.data())
 def test_any_rows_come_back(data: st.DataObject) -> None:
     names = data.draw(st.lists(st.sampled_from(sorted(VALUES)), min_size=1, unique=True))

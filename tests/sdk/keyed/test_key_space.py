@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import json
 import random
+import threading
+from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -75,6 +77,7 @@ def test_an_index_is_exact_and_refreshed_from_what_changed(table: Table, monkeyp
     assert versions == 1  # hidden
 
 
+@pytest.mark.live
 def test_a_condition_and_random_changes(table: Table) -> None:
     draw, client = random.Random(3), connect()
     index = client.create_key_space_index("even", GRANULARITY, table[["n"]], where="x % 2 == 0")
@@ -150,3 +153,55 @@ def test_ranges_of_an_index_shard_a_loader(table: Table) -> None:
     table.write({"day": ["a"], "n": [-1], "x": [-1]})
     with pytest.raises(StateMismatchError, match="another version"):
         list(table.scan().to_data_loader(shards=index.shards()))
+
+
+@pytest.mark.live
+def test_refreshes_at_once_and_many_of_them(table: Table) -> None:
+    index = connect().create_key_space_index("spans", GRANULARITY, table)
+    errors: list[BaseException] = []
+
+    def write(day: str) -> None:
+        try:
+            for n in range(4):
+                table.write({"day": [day], "n": [n], "x": [n]})
+                connect().key_space_index("spans").refresh()
+        except Exception as error:  # noqa: BLE001 - the main thread shows it
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=(day,)) for day in "cdef"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    shards = check(index.refresh(), table.scan())
+    assert sum(shard.cardinality or 0 for shard in shards) == 105 + 16
+    assert len(index._table().metadata.snapshots) < 12
+    table.as_dataset().restore(2)
+    assert sum(shard.cardinality or 0 for shard in check(index.refresh(), table.scan())) == 105
+
+
+@pytest.mark.live
+@pytest.mark.parametrize(
+    ("kind", "keys"),
+    [
+        (pa.date32(), [dt.date(2024, 1, 1) + dt.timedelta(n) for n in range(50)]),
+        (pa.timestamp("us", "UTC"), [dt.datetime(2024, 1, 1, n, tzinfo=dt.UTC) for n in range(24)]),
+        (pa.time64("us"), [dt.time(n % 24, n) for n in range(50)]),
+        (pa.binary(), [bytes([n]) for n in range(50)]),
+        (pa.uint8(), list(range(50))),
+        (pa.decimal128(9, 2), [Decimal(n) / 4 for n in range(50)]),
+        (pa.bool_(), [False, True]),
+    ],
+    ids=str,
+)
+def test_keys_of_any_type(home: Path, kind: Any, keys: list[Any]) -> None:
+    table = Table.create("typed", key_schema={"k": kind})
+    table.write({"k": keys, "x": list(range(len(keys)))})
+    index = connect().create_key_space_index("spans", GRANULARITY, table)
+    check(index, table.scan())
+    table.delete_keys(keys[:1])
+    shards = check(index.refresh(), table.scan())
+    loader = index.scan().to_data_loader(shards=shards)
+    resumed = index.scan().resume_data_loader(json.loads(json.dumps(loader.state_dict())))
+    assert sum(batch.num_rows for batch in resumed) == len(keys) - 1

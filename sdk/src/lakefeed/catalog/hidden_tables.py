@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
+from pyiceberg.table.update import RemoveSnapshotsUpdate
 
+from lakefeed.catalog.ancestry import ancestry
+from lakefeed.catalog.commit_retry import commit_metadata, unchanged_requirements
 from lakefeed.catalog.file_io import actual_location
 from lakefeed.catalog.lake import NAME_PART, Lake, is_own_location, remove_tree
 from lakefeed.catalog.warehouse_owner import require_owner
@@ -13,9 +16,14 @@ from lakefeed.errors import InvalidNameError
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
+    from pyiceberg.table import Table
 
     from lakefeed.catalog.damaged_tables import TableLoader
     from lakefeed.storage.blobs.blob_store import BlobStore
+
+
+OLD_VERSIONS = 8
+"""So many old versions of a table are removed together."""
 
 
 class HiddenTables(Lake):
@@ -67,6 +75,20 @@ class HiddenTables(Lake):
             raise self.not_found(name) from None
         if is_own_location(table.metadata.location, name):
             remove_tree(actual_location(table.io, table.metadata.location))
+
+    def forget_old_versions(self, name: str) -> None:
+        """Removes all versions of a table but the last two, once there are `OLD_VERSIONS` of them.
+
+        Garbage collections then remove their files.
+        """
+
+        def change(table: Table) -> Any:
+            old = [snapshot.snapshot_id for snapshot in ancestry(table)][2:]
+            if len(old) < OLD_VERSIONS:
+                return (), ()
+            return unchanged_requirements(table), (RemoveSnapshotsUpdate(snapshot_ids=old),)
+
+        commit_metadata(self, name, change)
 
     def _tables(self) -> TableLoader:
         return self._outer._tables()

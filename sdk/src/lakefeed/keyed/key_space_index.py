@@ -24,6 +24,7 @@ from lakefeed.catalog.hidden_tables import HiddenTables
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.versions import newest_or_empty
 from lakefeed.errors import (
+    CommitConflictError,
     DamagedDatasetError,
     DatasetExistsError,
     DatasetNotFoundError,
@@ -65,7 +66,7 @@ SOURCE: Final = "scan"
 """The fence with the state of the scan that was counted."""
 MOST_GRANULES: Final = 2
 """A range has at most so many times the rows of the granularity."""
-REFRESHES: Final = 8
+REFRESHES: Final = 20
 """The attempts of a refresh, if others commit theirs."""
 
 
@@ -159,6 +160,7 @@ class KeySpaceIndex:
 
         Raises:
             IndexNotFoundError, DatasetNotFoundError: the index or its table was dropped.
+            CommitConflictError: refreshes of others kept coming first.
         """
         for _ in range(REFRESHES):
             table = self._table()
@@ -169,15 +171,14 @@ class KeySpaceIndex:
                 return self
             shards = self._refreshed(table, now, granularity)
             plan = SourceScan(MemorySource(pa.Table.from_batches([shards_to_batch(shards, now.base.key_schema)])))
+            tables, name = _tables(self._home), _table_name(self._name)
             with suppress(FenceError):  # another refresh was faster
-                row_edits.overwrite(
-                    _tables(self._home),
-                    plan,
-                    _table_name(self._name),
-                    Writing.of({"fence": Fence(SOURCE, state, text)}),
-                )
+                row_edits.overwrite(tables, plan, name, Writing.of({"fence": Fence(SOURCE, state, text)}))
+                tables.forget_old_versions(name)
                 return self
-        return self
+        raise CommitConflictError(
+            f"refreshes of the key-space index {self._name!r} by others came first {REFRESHES} times; refresh it again"
+        )
 
     def _refreshed(self, table: IcebergTable, now: ScanReader, granularity: int) -> list[Shard]:
         keys = now.of_keys()
