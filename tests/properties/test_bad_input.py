@@ -460,7 +460,13 @@ CALLS: dict[str, Call] = {
                                type=Kind(ARROW_TYPE.good, (*ARROW_TYPE.bad, pa.int8(), pa.string()))),
     "Dataset.update": of("update", column_types=optional(TYPES)),
     "Dataset.set_column_types": of("set_column_types", {"column_types": {}}, column_types=TYPES),
-    "Dataset.delete": of("delete"),
+    "Dataset.move": of("move", {"name": "free"}, name=FREE),
+    "Dataset.copy": of("copy", {"name": "free"}, name=FREE),
+    "Dataset.delete": of("delete", permanent=FLAG),
+    "Dataset.list_trash": Call(Dataset.list_trash),
+    "Dataset.undelete": Call(Dataset.undelete, {"name": "there"}, {
+        "name": Kind(lambda value: False), "new_name": optional(FREE)}),
+    "Dataset.empty_trash": Call(Dataset.empty_trash, {}, {"older_than": optional(SPAN), "name": optional(NEW_NAME)}),
     "Dataset.exists": Call(Dataset.exists, {"name": "there"}, {"name": NEW_NAME}),
     "Dataset.explain": of("explain"),
     "FileTree.create": Call(FileTree.create, {"dataset_name": "text", "dataset_project": "text"}, {

@@ -51,7 +51,7 @@ def test_files_that_others_registered_stay(gc: str, home: Path, tmp_path: Path) 
     location = Path(made.location().removeprefix("file://"))
     before = files(location)
     for name in ("theirs", "own"):
-        Dataset(name).delete()
+        Dataset(name).delete(permanent=True)
         assert not Dataset.exists(name)
     assert files(location) == (before if gc == "false" else [])
     assert [path.name for path in (home / "warehouse" / "default").iterdir()] == (["theirs"] if gc == "false" else [])
@@ -69,7 +69,7 @@ def test_gc_enabled_false_keeps_files_and_blobs_for_ever(home: Path, tmp_path: P
     orphan = Path(metadata.removeprefix("file://")).with_name("orphan.avro")
     orphan.write_bytes(b"orphan")
     assert collected(home).table_files == 0
-    Dataset("kept").delete()
+    Dataset("kept").delete(permanent=True)
     report = collected(home)
     assert (report.table_files, report.packs, report.blobs, orphan.exists()) == (0, 0, 0, True)
     lake.catalog.register_table("default.again", metadata)
@@ -86,10 +86,10 @@ def test_a_table_with_two_names_lives_until_both_are_gone(first: str, home: Path
     Dataset.from_dict({"x": [3]}).append_to(first)
     Dataset.from_dict({"x": [4]}).append_to(second)
     assert collected(home).table_files == 0
-    Dataset(first).delete()
+    Dataset(first).delete(permanent=True)
     lake.close()
     assert (values(second), collected(home).table_files) == ([1, 2, 4], 0)
-    Dataset(second).delete()
+    Dataset(second).delete(permanent=True)
     assert collected(home).postponed is None
     assert files(home / "warehouse") == []
 
@@ -112,11 +112,11 @@ def test_files_that_another_table_took_over_stay(home: Path) -> None:
     inner = theirs("inner", f"file://{data.parent}/inner")
     inner.append(ROWS)
     theirs("other").add_files([f"file://{data}"])
-    Dataset("one").delete()
+    Dataset("one").delete(permanent=True)
     collected(home)
     assert (values("other"), values("inner")) == ([1, 2], [1, 2])
-    Dataset("inner").delete()
-    Dataset("other").delete()
+    Dataset("inner").delete(permanent=True)
+    Dataset("other").delete(permanent=True)
     assert files(home / "warehouse") == [data], "nobody's any more, but not where the last one that had it lay"
     assert collected(home).table_files == 1
 
@@ -128,8 +128,8 @@ def test_files_outside_of_the_location_stay(home: Path, tmp_path: Path) -> None:
     theirs("apart", f"file://{tmp_path}/apart").append(ROWS)
     before = files(elsewhere), files(tmp_path / "apart")
     assert values("spread") == values("apart") == [1, 2]
-    Dataset("spread").delete()
-    Dataset("apart").delete()
+    Dataset("spread").delete(permanent=True)
+    Dataset("apart").delete(permanent=True)
     collected(home)
     assert (files(elsewhere), files(tmp_path / "apart")) == before
     assert list_datasets() == []
@@ -161,7 +161,7 @@ def test_a_damaged_dataset_does_not_hold_up_the_others(
     lost.parent.mkdir(parents=True)
     lost.write_bytes(b"12345")
     lake.close()
-    Dataset("gone").delete()
+    Dataset("gone").delete(permanent=True)
     assert [each.name for each in list_datasets()] == ["bad", "good"]
     if what == "metadata.json":
         assert repr(list_datasets()[0]) == "Dataset('bad'): damaged"
@@ -176,7 +176,7 @@ def test_a_damaged_dataset_does_not_hold_up_the_others(
     assert contents("good") == [b"a"]
     if what == "metadata.json":
         with pytest.raises(DamagedDatasetError):
-            Dataset("bad").delete()
+            Dataset("bad").delete(permanent=True)
     Dataset("bad").delete(force=True)
     with pytest.raises(DatasetNotFoundError):
         Dataset("bad").to_arrow()

@@ -56,7 +56,7 @@ def test_gc_nothing_is_garbage_in_a_lake_that_was_only_written_to(home: Path, tm
 def test_gc_a_deleted_dataset_becomes_garbage(home: Path, tmp_path: Path) -> None:
     save("kept", tmp_path, b"a", b"common")
     save("gone", tmp_path, b"b", b"common", b"y" * (2 << 20))
-    Dataset("gone").delete()
+    Dataset("gone").delete(permanent=True)
     report = collected()
     assert (report.packs, report.blobs) == (1, 1)
     assert report.bytes > 2 << 20
@@ -67,7 +67,7 @@ def test_gc_a_deleted_dataset_becomes_garbage(home: Path, tmp_path: Path) -> Non
 
 def test_gc_a_dry_run_deletes_nothing_and_lists_bytes(home: Path, tmp_path: Path) -> None:
     save("gone", tmp_path, b"b", b"y" * (2 << 20))
-    Dataset("gone").delete()
+    Dataset("gone").delete(permanent=True)
     before = files_of(home)
     report = collect_garbage(grace=NOW)
     assert (report.dry_run, report.packs, report.blobs) == (True, 1, 1)
@@ -78,7 +78,7 @@ def test_gc_a_dry_run_deletes_nothing_and_lists_bytes(home: Path, tmp_path: Path
 
 def test_gc_the_grace_keeps_what_is_new(home: Path, tmp_path: Path) -> None:
     save("gone", tmp_path, b"b")
-    Dataset("gone").delete()
+    Dataset("gone").delete(permanent=True)
     assert collected(grace=dt.timedelta(hours=1)).packs == 0
     age(home, hours=2)
     assert collected(grace=dt.timedelta(hours=3)).packs == 0
@@ -149,7 +149,7 @@ def test_gc_sparse_packs_are_written_anew(home: Path, tmp_path: Path) -> None:
     save("one", tmp_path, b"kept" * 100, b"also kept" * 100)
     [pack] = [key for key in files_of(home) if is_pack_key(key.removeprefix("blobs/"))]
     before = Dataset("one").batches(format="arrow")
-    Dataset("gone").delete()
+    Dataset("gone").delete(permanent=True)
     there = files_of(home)
     found = collect_garbage(grace=NOW)
     assert (found.packs, found.sparse_packs, found.moved_bytes) == (1, 1, 1_300)
@@ -167,14 +167,14 @@ def test_gc_sparse_packs_are_written_anew(home: Path, tmp_path: Path) -> None:
 def test_gc_a_pack_that_is_half_full_stays(tmp_path: Path) -> None:
     save("gone", tmp_path, b"x" * 900, b"kept" * 250)
     save("one", tmp_path, b"kept" * 250)
-    Dataset("gone").delete()
+    Dataset("gone").delete(permanent=True)
     assert (collected().packs, contents("one")) == (0, [b"kept" * 250])
 
 
 def test_gc_what_is_damaged_keeps_its_sparse_pack(home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     save("gone", tmp_path, b"x" * 9_000, b"bad" * 100, b"good" * 100)
     save("one", tmp_path, b"bad" * 100, b"good" * 100)
-    Dataset("gone").delete()
+    Dataset("gone").delete(permanent=True)
     [pack] = (home / "blobs" / "packs").rglob("*.pack")
     pack.chmod(0o644)
     pack.write_bytes(pack.read_bytes().replace(b"badbad", b"BADBAD", 1))
@@ -193,7 +193,7 @@ def test_gc_in_an_object_store(kind: str, tmp_path: Path, monkeypatch: pytest.Mo
         monkeypatch.setenv("LAKEFEED__BLOBS__OPTIONS", json.dumps(options))
         save("kept", tmp_path, b"a", b"x" * (2 << 20))
         save("gone", tmp_path, b"b", b"y" * (2 << 20))
-        Dataset("gone").delete()
+        Dataset("gone").delete(permanent=True)
         assert collect_garbage().bytes == 0
         assert collect_garbage(grace=NOW).bytes > 2 << 20
         report = collected()

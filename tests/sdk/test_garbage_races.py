@@ -91,7 +91,7 @@ def doomed_again(tmp_path: Path, prepared_homes: PreparedHomes, monkeypatch: pyt
 
 def make_doomed(folder: Path) -> None:
     save("gone", folder, SMALL, LARGE)
-    Dataset("gone").delete()
+    Dataset("gone").delete(permanent=True)
 
 
 @pytest.mark.usefixtures("doomed_again")
@@ -177,7 +177,7 @@ def test_gc_records_that_are_copied_from_a_dataset_that_goes(home: Path, tmp_pat
     """The rows name contents that are not added, and the table they come from is deleted meanwhile."""
     source = save("source", tmp_path, b"other small", b"m" * (2 << 20))
     rows = source.to_arrow()
-    Dataset("source").delete()
+    Dataset("source").delete(permanent=True)
 
     def copying(step: str) -> None:
         if step == "marked again":

@@ -23,7 +23,7 @@ from lakefeed.routines.work_unit import next_work_unit
 
 
 def deleted() -> None:
-    Dataset("t").delete()
+    Dataset("t").delete(permanent=True)
 
 
 def dropped() -> None:

@@ -117,7 +117,7 @@ def test_a_collection_beside_it(of_collection: str, of_reclaim: str, lake: Lake,
     save("live", tmp_path, SMALL, LARGE)
     live = objects_of(home)
     save("gone", tmp_path, b"gone")
-    Dataset("gone").delete()
+    Dataset("gone").delete(permanent=True)
     keys = stored(lake, b"of the save that failed", b"f" * (2 << 20))
     collection, reclaimer = Stop(of_collection), Stop(of_reclaim)
     with ThreadPoolExecutor(2) as threads:

@@ -52,8 +52,8 @@ def work() -> None:
     """Everything that writes or deletes."""
     Dataset.from_dict({"x": [5]}).append_to("t")
     Dataset("t").delete_rows("x == 1")
-    Dataset("gone").delete()
-    Dataset("files").delete()
+    Dataset("gone").delete(permanent=True)
+    Dataset("files").delete(permanent=True)
     Dataset.from_dict({"x": [7]}).save("new")
     Dataset("t").tag("here")
     Dataset("t").add_column("y", pa.int64())
@@ -157,8 +157,8 @@ def test_a_lake_of_earlier_code_is_understood_where_it_was_copied_to(
     before = tree(filled)
     monkeypatch.setenv("LAKEFEED_HOME", str(other))
     assert values("gone") == [9], "a table that was not copied is read where it is"
-    Dataset("t").delete()
-    Dataset("gone").delete()
+    Dataset("t").delete(permanent=True)
+    Dataset("gone").delete(permanent=True)
     assert tree(filled) == before
 
 
@@ -178,7 +178,7 @@ def test_a_copied_catalog_only_reads_the_warehouse_of_the_original(
     for write_or_delete in (
         append,
         lambda: Dataset.from_dict({"x": [5]}).save("u"),
-        lambda: Dataset("t").delete(),
+        lambda: Dataset("t").delete(permanent=True),
         lambda: Dataset("t").delete_rows("x == 1"),
         lambda: Dataset("t").add_column("y", pa.int64()),
         lambda: Dataset("t").update(description="mine"),
@@ -198,7 +198,7 @@ def test_a_copied_catalog_only_reads_the_warehouse_of_the_original(
     monkeypatch.setenv("LAKEFEED__CATALOG__WAREHOUSE", f"file://{tmp_path}/warehouse2")
     before = tree(tmp_path / "warehouse")
     append()
-    Dataset("t").delete()
+    Dataset("t").delete(permanent=True)
     assert tree(tmp_path / "warehouse") == before
     home.rename(tmp_path / "moved")
     monkeypatch.setenv("LAKEFEED_HOME", str(tmp_path / "moved"))
@@ -215,7 +215,7 @@ def test_a_copied_catalog_beside_a_warehouse_in_the_home_of_the_original_only_re
     monkeypatch.setenv("LAKEFEED__CATALOG__URI", f"sqlite:///{tmp_path}/copy.db")
     assert values() == [1, 2, 3, 4]
     with pytest.raises(SharedWarehouseError):
-        Dataset("t").delete()
+        Dataset("t").delete(permanent=True)
     assert tree(filled / "warehouse") == before
 
 
@@ -233,7 +233,7 @@ def test_a_warehouse_that_the_settings_put_elsewhere_is_another_one(
     Dataset.from_dict({"x": [2]}).append_to("u")
     assert (values(), values("u")) == ([1, 2, 3, 4, 5], [1, 2])
     for name in ("t", "u"):
-        Dataset(name).delete()
+        Dataset(name).delete(permanent=True)
     assert not [path for path in tmp_path.rglob("*.parquet") if "/t-" in str(path) or "/u-" in str(path)]
 
 
@@ -270,7 +270,7 @@ def test_pyiceberg_writes_through_a_moved_lake(filled: Path, tmp_path: Path, mon
     lake.catalog.load_table("default.t").append(rows)
     lake.catalog.create_table("default.theirs", rows.schema).append(rows)
     assert (values(), values("theirs")) == ([1, 2, 3, 4, 8], [8])
-    Dataset("theirs").delete()
+    Dataset("theirs").delete(permanent=True)
     lake.close()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.bin", "cache", "moved"]
 
@@ -293,7 +293,7 @@ def test_a_warehouse_in_an_object_store_belongs_to_one_catalog(
                 write_or_delete()
         monkeypatch.setenv("LAKEFEED_HOME", str(home))
         Dataset.from_dict({"x": [3]}).append_to("t")
-        Dataset("t").delete()
+        Dataset("t").delete(permanent=True)
         Lake.current().close()
         monkeypatch.setenv("LAKEFEED_HOME", str(tmp_path / "new"))
         monkeypatch.setenv("LAKEFEED__CATALOG__WAREHOUSE", "s3://no-such-bucket/warehouse")

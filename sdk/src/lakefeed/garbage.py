@@ -247,7 +247,7 @@ def _postponed(reachable: Reachable) -> str | None:
         return None
     return (
         f"datasets are damaged ({quoted_list(sorted(reachable.damaged))}), so blobs and their folders stay; restore "
-        "them or remove them with Dataset.delete(force=True)"
+        "them or remove them with Dataset.delete(force=True), those of the trash with Dataset.empty_trash()"
     )
 
 

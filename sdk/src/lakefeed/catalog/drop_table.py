@@ -16,7 +16,7 @@ from pyiceberg.typedef import Identifier
 
 from lakefeed.catalog.durability import local_path
 from lakefeed.catalog.file_io import actual_location, open_io
-from lakefeed.catalog.lake import Lake, is_own_location
+from lakefeed.catalog.lake import Lake, is_created_location, is_own_location
 from lakefeed.catalog.properties import ROOT
 from lakefeed.catalog.reachable import ReferenceCache
 from lakefeed.catalog.relocation import OWNER_MARK
@@ -75,6 +75,28 @@ def drop(lake: Lake, name: str, force: bool) -> None:
         pending = _drop_damaged(lake, identifier)
     if pending is not None:
         pending.delete()
+
+
+def purge(lake: Lake, name: str) -> bool:
+    """Removes a table and its files like `drop`, without a record of its version numbers.
+
+    Returns False if there is no such table (any more). A damaged one is removed too.
+    """
+    require_owner(lake.catalog)
+    identifier = lake.identifier(name)
+    try:
+        pending = _pending_deletes_of(lake, lake.table(name), force=True)
+    except DatasetNotFoundError:
+        return False
+    except DamagedDatasetError:
+        pending = _pending_deletes_of_damaged(lake, identifier)
+    try:
+        lake.catalog.drop_table(identifier)
+    except NoSuchTableError:
+        return False
+    if pending is not None:
+        pending.delete()
+    return True
 
 
 def _drop_table(lake: Lake, name: str, force: bool) -> _PendingDeletes | None:
@@ -181,7 +203,7 @@ def _pending_deletes_of(lake: Lake, table: Table, force: bool) -> _PendingDelete
                 raise
         return references.files
 
-    own = is_own_location(location, table.name()[-1])
+    own = is_created_location(location, table.metadata.table_uuid)
     if ROOT in table.properties and local_path(location) is None:
         files = open_folder(table.io, location).files
         return _PendingDeletes(lake, location, table.io, False, lambda: [f"{location}/{info.key}" for info in files()])

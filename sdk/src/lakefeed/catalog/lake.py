@@ -8,6 +8,7 @@ import re
 import shutil
 import sqlite3
 import threading
+import uuid
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -328,7 +329,9 @@ class Lake:
         similar = difflib.get_close_matches(name, names, n=3)
         hint = f" Did you mean {quoted_list(similar)}?" if similar else f" The datasets are {quoted_list(names)}."
         deletions = self.deletions(name)
-        past = f": deleted at {deletions[-1].deleted_at}, after version {deletions[-1].last}" if deletions else ""
+        past = f": {deletions[-1].event}, after version {deletions[-1].last}" if deletions else ""
+        if deletions and deletions[-1].to == tombstones.TRASH:
+            hint += " Dataset.list_trash() shows what can be brought back."
         return DatasetNotFoundError(f"no dataset {name!r}{past}.{hint}")
 
 
@@ -349,6 +352,12 @@ def is_own_location(location: str, table: str) -> bool:
     """Returns whether the location is a local folder that `new_location` made. Then all its files are the table's."""
     folder = location.rstrip("/").rsplit("/", 1)[-1]
     return local_path(location) is not None and re.fullmatch(rf"{re.escape(table)}-[0-9a-f]{{12}}", folder) is not None
+
+
+def is_created_location(location: str, table_uuid: uuid.UUID) -> bool:
+    """Returns whether the location is a local folder that `new_location` made for the table, which may be renamed."""
+    folder = location.rstrip("/").rsplit("/", 1)[-1]
+    return local_path(location) is not None and folder.endswith(f"-{table_uuid.hex[:12]}")
 
 
 def remove_tree(location: str) -> None:

@@ -11,6 +11,10 @@ ARROW_TYPES: Final = "lakefeed.arrow-types"
 FENCE_PREFIX: Final = "lakefeed.fence."
 # The media types of dropped file columns by field id. Older versions still have these columns.
 DROPPED_COLUMN_TYPES: Final = "lakefeed.dropped-column-types"
+# The first name of a dataset that was renamed. States of loaders and positions of routines contain it.
+FIRST_NAME: Final = "lakefeed.first-name"
+# The name and the time of deletion of a dataset in the trash, as JSON.
+TRASHED: Final = "lakefeed.trashed"
 # The version numbers of snapshots without a sequence number, by snapshot id.
 VERSION_NUMBERS: Final = "lakefeed.version-numbers"
 

@@ -30,12 +30,14 @@ class ScanPlan:
         schema_id: the schema in which rows are read; None for that of the snapshot.
         columns: the columns of that schema.
         files: the data files in row order. A plan that was parsed has no statistics of columns.
+        first_name: the first name of the dataset; None if it is unknown, as in plans of earlier releases.
     """
 
     version: DatasetVersion
     schema_id: int | None
     columns: TableColumns
     files: tuple[DataFileRef, ...]
+    first_name: str | None = None
 
     @property
     def storable(self) -> bool:
@@ -51,6 +53,7 @@ class ScanPlan:
             "facts": facts,
             "version": asdict(self.version),
             "schema_id": self.schema_id,
+            "first_name": self.first_name,
             "columns": _dump_columns(self.columns),
             "files": [[getattr(file, name) for name in FILE_ATTRIBUTES] for file in self.files],
         }
@@ -71,7 +74,10 @@ class ScanPlan:
         rows = (dict(zip(FILE_ATTRIBUTES, values, strict=True)) for values in content["files"])
         files = tuple(DataFileRef(**{**row, "partition": tuple(row["partition"])}) for row in rows)
         columns = _parse_columns(content["columns"])
-        return cls(DatasetVersion(**content["version"]), content["schema_id"], columns, files), content["facts"]
+        plan = cls(
+            DatasetVersion(**content["version"]), content["schema_id"], columns, files, content.get("first_name")
+        )
+        return plan, content["facts"]
 
 
 def _dump_columns(columns: TableColumns) -> dict[str, Any]:

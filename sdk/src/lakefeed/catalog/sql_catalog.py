@@ -364,6 +364,48 @@ class LakeSqlCatalog(SqlCatalog):
             session.commit()
         return True
 
+    @retry_reads
+    def change_identifier(
+        self, source: Identifier, target: Identifier, metadata_location: str, record: tuple[str, str] | None
+    ) -> bool:
+        """Renames a table and sets a property (key and value) of its old namespace in one transaction.
+
+        Returns False, without a change, if the table has another metadata location.
+
+        Raises:
+            TableAlreadyExistsError: there is a table of the new name.
+        """
+        self.require_owner()
+        namespace, new_namespace = (Catalog.namespace_to_string(Catalog.namespace_from(e)) for e in (source, target))
+        new_name = Catalog.table_name_from(target)
+        row = {"catalog_name": self.name, "namespace": namespace}
+        with Session(self.engine) as session:
+            try:
+                renamed = session.execute(
+                    update(IcebergTables)
+                    .where(
+                        IcebergTables.catalog_name == self.name,
+                        IcebergTables.table_namespace == namespace,
+                        IcebergTables.table_name == Catalog.table_name_from(source),
+                        IcebergTables.metadata_location == metadata_location,
+                    )
+                    .values(table_namespace=new_namespace, table_name=new_name)
+                )
+            except IntegrityError as error:
+                raise TableAlreadyExistsError(f"Table {new_namespace}.{new_name} already exists") from error
+            if renamed.rowcount < 1:  # type: ignore[attr-defined]  # a DML result is a CursorResult
+                # An earlier attempt may have succeeded although its answer was lost.
+                session.rollback()
+                return self.metadata_location(target) == metadata_location
+            if record is not None:
+                key, value = record
+                session.execute(delete(IcebergNamespaceProperties).filter_by(**row, property_key=key))
+                session.execute(
+                    insert(IcebergNamespaceProperties).values(**row, property_key=key, property_value=value)
+                )
+            session.commit()
+        return True
+
     def _delete_dropped_metadata(self, io: FileIO, before: TableMetadata, after: TableMetadata) -> None:
         """Deletes metadata files that dropped out of the log, unless other tables may refer to them."""
         dropped = {entry.metadata_file for entry in before.metadata_log} - {

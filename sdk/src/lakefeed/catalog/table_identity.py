@@ -21,10 +21,10 @@ def recreated_error(lake: Lake, name: str, table_uuid: str) -> VersionNotFoundEr
     """Returns the error for a reader of a table that was deleted and created again."""
     table = lake.table(name)
     deletion = deletion_of_table(lake.deletions(name, str(table.metadata.table_uuid)), table_uuid)
-    when = f" at {deletion.deleted_at}" if deletion is not None else ""
+    when = deletion.event if deletion is not None else "deleted"
     numbers = quoted_list(version.version for version in list_versions(table))
     return VersionNotFoundError(
-        f"dataset {name!r} was deleted{when} and created again; the old versions are gone. Dataset({name!r}) reads the "
+        f"dataset {name!r} was {when} and created again; the old versions are gone. Dataset({name!r}) reads the "
         f"new one; its versions, newest first, are {numbers}"
     )
 

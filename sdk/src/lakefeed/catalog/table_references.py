@@ -72,7 +72,7 @@ def folder_of(metadata_location: str) -> str:
 def possible_folders(lake: Lake, identifier: Identifier) -> set[str]:
     """Returns the locations below which a damaged table may have files."""
     location = lake.metadata_location(identifier)
-    return {folder_of(location) if location else f"{lake.warehouse.rstrip('/')}/{'/'.join(identifier[:-1])}"}
+    return {folder_of(location) if location else lake.warehouse.rstrip("/")}  # it may have been renamed
 
 
 @dataclass

@@ -29,6 +29,9 @@ logger = logging.getLogger(__name__)
 
 # A property of an SQL catalog holds 1,000 characters; each deletion takes less than 90.
 DELETIONS_RECORDED = 10
+RECORD_CHARACTERS = 1_000
+TRASH = "trash:"
+"""Takes the place of the new name of a dataset that is in the trash. No name has a colon."""
 
 
 @dataclass(frozen=True)
@@ -39,16 +42,24 @@ class Deletion:
         table: the uuid of its table.
         last: its last version number.
         at: the time, in milliseconds since 1970 (UTC).
+        to: the new name of a dataset that was renamed; `TRASH` if it is in the trash; empty if it was deleted.
     """
 
     table: str
     last: int
     at: int
+    to: str = ""
 
     @property
     def deleted_at(self) -> str:
         """The time as text."""
         return dt.datetime.fromtimestamp(self.at / 1000, dt.UTC).isoformat(sep=" ", timespec="seconds")
+
+    @property
+    def event(self) -> str:
+        """The end of the name as text, such as "deleted at 2026-11-01 08:00:00+00:00"."""
+        renamed = self.to not in ("", TRASH)
+        return f"renamed to {self.to!r} at {self.deleted_at}" if renamed else f"deleted at {self.deleted_at}"
 
 
 def deletions_key(table_name: str) -> str:
@@ -61,7 +72,10 @@ def parse_deletions(value: str | None) -> tuple[Deletion, ...]:
     if value is None:
         return ()
     try:
-        return tuple(Deletion(str(each["table"]), int(each["last"]), int(each["at"])) for each in json.loads(value))
+        return tuple(
+            Deletion(str(each["table"]), int(each["last"]), int(each["at"]), str(each.get("to", "")))
+            for each in json.loads(value)
+        )
     except (ValueError, TypeError, KeyError) as error:
         logger.warning("invalid record of deleted datasets (%r); their version numbers may be used again", error)
         return ()
@@ -93,11 +107,11 @@ def deletion_of_table(recorded: Iterable[Deletion], table_uuid: str) -> Deletion
     return next((each for each in recorded if each.table == table_uuid), None)
 
 
-def append_deletion(recorded: Iterable[Deletion], table: Table) -> str:
-    """Returns the value of the property with the deletion of ``table`` appended."""
+def append_deletion(recorded: Iterable[Deletion], table: Table, to: str = "") -> str:
+    """Returns the value of the property with the deletion of ``table``, or its renaming ``to``, appended."""
     uuid = str(table.metadata.table_uuid)
     last = next_number(with_version_numbers(table).metadata) - 1
-    return _dump_deletions(recorded, Deletion(uuid, last, _now_ms()))
+    return _dump_deletions(recorded, Deletion(uuid, last, _now_ms(), to))
 
 
 def retire(catalog: Catalog, load: Callable[[], Table], drop: Callable[[Table], None]) -> Table:
@@ -118,7 +132,7 @@ def retire(catalog: Catalog, load: Callable[[], Table], drop: Callable[[Table], 
                 return table
             table = load()
             continue
-        _store_deletions(catalog, table.name()[:-1], key, value)
+        store_deletions(catalog, table.name()[:-1], key, value)
         # The record lacks versions that another writer has added meanwhile.
         current = load()
         if current.metadata_location == table.metadata_location:
@@ -150,15 +164,24 @@ def retire_damaged(catalog: Catalog, identifier: tuple[str, ...], metadata_locat
 
 
 def _dump_deletions(recorded: Iterable[Deletion], new: Deletion) -> str:
-    others = [each for each in recorded if each.table != new.table]
-    return json.dumps([asdict(each) for each in (*others, new)][-DELETIONS_RECORDED:], separators=(",", ":"))
+    entries = [*(each for each in recorded if each.table != new.table), new]
+    while len(entries) > DELETIONS_RECORDED or len(_to_json(entries)) > RECORD_CHARACTERS:
+        highest = last_number(entries)  # must not be forgotten
+        entries.remove(next(each for each in entries if each.last < highest or each is not new))
+    return _to_json(entries)
+
+
+def _to_json(entries: Iterable[Deletion]) -> str:
+    facts = [{key: value for key, value in asdict(each).items() if value != ""} for each in entries]
+    return json.dumps(facts, separators=(",", ":"))
 
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _store_deletions(catalog: Catalog, namespace: tuple[str, ...], key: str, value: str) -> None:
+def store_deletions(catalog: Catalog, namespace: tuple[str, ...], key: str, value: str) -> None:
+    """Sets the property with the deletions of a name, in a catalog other than lakefeed's own."""
     try:
         catalog.update_namespace_properties(namespace, updates={key: value})
     except (NotImplementedError, ForbiddenError) as error:

@@ -175,7 +175,7 @@ def _find_as_of(table: Table, as_of: int) -> Snapshot:
         raise _version_error(table, None, lineage)
     first = lineage[-1]
     deletion = next((each for each in _earlier_deletions(table) if each.at > as_of), None)
-    past = "" if deletion is None else f": the dataset of that time was deleted at {deletion.deleted_at}"
+    past = "" if deletion is None else f": the dataset of that time was {deletion.event}"
     raise VersionNotFoundError(
         f"{table.name()[-1]!r} has no version as of {_format_time(as_of)}{past}; the oldest is version "
         f"{version_number(first)} of {_format_time(first.timestamp_ms)}"
@@ -277,7 +277,7 @@ def _version_error(table: Table, version: int | None, lineage: list[Snapshot]) -
         return VersionNotFoundError(f"{name!r} has no version yet: nothing was written to it")
     numbers = quoted_list(version_number(snapshot) for snapshot in lineage)
     deletion = tombstones.deletion_of_version(_earlier_deletions(table), version)
-    past = f": its dataset was deleted at {deletion.deleted_at}, before this one was created" if deletion else ""
+    past = f": its dataset was {deletion.event}, before this one was created" if deletion else ""
     if not past and lineage and 0 < version < version_number(lineage[0]):
         past = ": it has expired, was deleted, or was rolled back"
     return VersionNotFoundError(f"{name!r} has no version {version}{past}; the versions, newest first, are {numbers}")

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from lakefeed import catalog, media
 from lakefeed._typing import ColumnTypes
 from lakefeed._validate import check_column_name, check_data_type, check_flag, check_keys, check_text
-from lakefeed.catalog import lake
+from lakefeed.catalog import copying, lake, renaming, trash
+from lakefeed.dataset.core import dataset_named
 from lakefeed.dataset.versioning import Versioning
 from lakefeed.errors import InvalidArgumentError
 from lakefeed.run import metadata_update
+
+if TYPE_CHECKING:
+    from lakefeed.catalog.trash import TrashedDataset
+    from lakefeed.dataset.dataset import Dataset
 
 
 class Administration(Versioning):
@@ -151,14 +157,59 @@ class Administration(Versioning):
             )
         self.update(column_types=column_types)
 
-    def delete(self, *, force: bool = False) -> None:
-        """Deletes the dataset with all versions. Files in the blob store stay, because other datasets may use them.
+    def move(self, name: str) -> Dataset:
+        """Gives the dataset another name, also one in another namespace. Returns the dataset of that name.
 
-        Files at the table's own location are removed, unless another table names them. Files elsewhere stay, such as
-        those that PyIceberg's ``add_files`` registered. With the table property ``gc.enabled=false`` all files stay.
+        It keeps its versions, tags, description and files, positions of routines and ingestions, and states of loaders.
+        The old name is gone; a new dataset of that name continues after its last version number.
 
         Args:
-            force: also delete a dataset whose metadata is damaged.
+            name: the new name, such as ``photos`` or ``team.photos``. A missing namespace is created.
+
+        Raises:
+            DatasetNotFoundError: the dataset does not exist.
+            DatasetExistsError: there is a dataset of the new name. Nothing is changed.
+            InvalidNameError, InvalidArgumentError: the name breaks the naming rule, or is the old one.
+            CommitConflictError: other writers kept winning. Nothing is changed.
+
+        Example:
+            >>> _ = Dataset.from_dict({"x": [1]}).save("draft-photos")
+            >>> Dataset("draft-photos").move("team.photos").list_versions()[0].version
+            1
+        """
+        renaming.rename(self._lake, self._changed, check_text(name, "name"))
+        return dataset_named(self._lake, name, self._version, self._identity.table_uuid)
+
+    def copy(self, name: str) -> Dataset:
+        """Copies the dataset with its versions and tags, and returns the copy. Both share files, so no data is copied.
+
+        Of a dataset at a version (``Dataset(name, version=3)``), this version and those before it are copied. Changes
+        of the one do not show in the other. The positions of routines and ingestions are copied too.
+
+        Args:
+            name: the name of the copy. A missing namespace is created.
+
+        Raises:
+            DatasetNotFoundError, VersionNotFoundError: the dataset or the version does not exist.
+            DatasetExistsError: there is a dataset of that name. Nothing is changed.
+
+        Example:
+            >>> _ = Dataset.from_dict({"x": [1]}).save("original")
+            >>> len(Dataset("original").copy("experiment"))
+            1
+        """
+        copying.copy(self._lake, self._changed, check_text(name, "name"), self._version)
+        return dataset_named(self._lake, name)
+
+    def delete(self, *, permanent: bool = False, force: bool = False) -> None:
+        """Moves the dataset with all versions to the trash. `undelete` brings it back, `empty_trash` removes it.
+
+        Args:
+            permanent: delete it for good. Files at the table's own location are removed, unless another table names
+                them. Files elsewhere stay, such as those that PyIceberg's ``add_files`` registered, and those in the
+                blob store, because other datasets may use them. With the table property ``gc.enabled=false`` all files
+                stay.
+            force: also delete a dataset whose metadata is damaged. Such a dataset is deleted for good.
 
         Raises:
             DatasetNotFoundError: the dataset does not exist.
@@ -171,7 +222,65 @@ class Administration(Versioning):
             >>> Dataset.exists("temporary")
             False
         """
-        self._lake.drop(self._changed, force=check_flag(force, "force"))
+        trash.delete(self._lake, self._changed, check_flag(permanent, "permanent"), check_flag(force, "force"))
+
+    @staticmethod
+    def list_trash() -> list[TrashedDataset]:
+        """Returns the datasets in the trash, the last deleted first.
+
+        Raises:
+            CatalogUnavailableError: the catalog cannot be reached.
+
+        Example:
+            >>> _ = Dataset.from_dict({"x": [1]}).save("unneeded")
+            >>> Dataset("unneeded").delete()
+            >>> Dataset.list_trash()[0].name
+            'unneeded'
+        """
+        return trash.list_trash(lake.Lake.current())
+
+    @staticmethod
+    def undelete(name: str, new_name: str | None = None) -> Dataset:
+        """Brings a dataset back from the trash with all its versions and tags, and returns it.
+
+        Of several datasets of one name, this is the last deleted; `list_trash` gives the others, which have the method
+        ``restore``.
+
+        Args:
+            name: the name that the dataset had.
+            new_name: the name to give it. None is the name that it had.
+
+        Raises:
+            DatasetNotFoundError: the trash has no dataset of this name.
+            DatasetExistsError: there is a dataset of the name. Give a ``new_name``.
+
+        Example:
+            >>> _ = Dataset.from_dict({"x": [1]}).save("regretted-delete")
+            >>> Dataset("regretted-delete").delete()
+            >>> len(Dataset.undelete("regretted-delete"))
+            1
+        """
+        home, new = lake.Lake.current(), None if new_name is None else check_text(new_name, "new_name")
+        return dataset_named(home, trash.restore(home, check_text(name, "name"), new))
+
+    @staticmethod
+    def empty_trash(older_than: dt.timedelta | None = None, *, name: str | None = None) -> list[TrashedDataset]:
+        """Deletes datasets in the trash for good, and returns them. `collect_garbage` then removes their blobs.
+
+        Args:
+            older_than: only datasets that were deleted longer ago than this. None is all.
+            name: only datasets that had this name. None is all.
+
+        Raises:
+            InvalidArgumentError: ``older_than`` is negative or not a ``datetime.timedelta``.
+            SharedWarehouseError: the warehouse belongs to another catalog. Nothing is removed.
+
+        Example:
+            >>> import datetime as dt
+            >>> Dataset.empty_trash(older_than=dt.timedelta(days=30))
+            []
+        """
+        return trash.empty_trash(lake.Lake.current(), older_than, name)
 
     @staticmethod
     def exists(name: str) -> bool:

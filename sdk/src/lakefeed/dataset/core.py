@@ -140,6 +140,13 @@ def dataset_at(lake: Lake, name: str, version: DatasetVersion) -> Dataset:
     return build(Dataset, lake, None, name, version.version, version.table_uuid)
 
 
+def dataset_named(lake: Lake, name: str, version: Pin | None = None, table_uuid: str = "") -> Dataset:
+    """Returns a dataset of the lake."""
+    from lakefeed.dataset.dataset import Dataset
+
+    return build(Dataset, lake, None, name, version, table_uuid)
+
+
 def build(
     kind: type[AnyDataset],
     lake: Lake,

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from lakefeed.catalog.compaction import is_in_key_order
 from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.renaming import current_name
 from lakefeed.catalog.table_key import key_columns
 from lakefeed.catalog.versions import DatasetVersion, Pin, newest_or_empty, resolve
 from lakefeed.errors import InvalidArgumentError, VersionNotFoundError, quoted_list
@@ -86,7 +87,9 @@ class PinnedTable:
         Raises:
             VersionNotFoundError: the table was dropped, or the version has expired.
         """
-        table = lake.table(state["table"])
+        # Terms of the scan have the name that the table had when the state was saved.
+        name = current_name(lake, state["table"], state["uuid"])
+        table = lake.table(name)
         if str(table.metadata.table_uuid) != state["uuid"]:
             raise VersionNotFoundError(
                 f"{state['table']!r} was dropped and created again since the state of this scan was saved"
@@ -99,7 +102,7 @@ class PinnedTable:
                 f"version {state['version']} of {state['table']!r} is no longer that of the state"
             )
         pinned = cls(lake, state["table"], version, state["schema"], keys)
-        pinned.__dict__["source"] = IcebergSource.of(lake, state["table"], table, version, None, state["schema"])
+        pinned.__dict__["source"] = IcebergSource.of(lake, name, table, version, None, state["schema"])
         return pinned
 
 

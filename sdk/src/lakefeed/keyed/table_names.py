@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pyiceberg.exceptions import NoSuchTableError, TableAlreadyExistsError
-
+from lakefeed.catalog import renaming
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.table_key import key_columns
-from lakefeed.errors import DamagedDatasetError, DatasetExistsError, DatasetNotFoundError
+from lakefeed.errors import DamagedDatasetError, DatasetNotFoundError
 
 
 def keyed_names(lake: Lake, prefix: str) -> list[str]:
@@ -28,16 +27,6 @@ def rename(lake: Lake, old: str, new: str) -> str:
         DatasetNotFoundError: there is no table ``old``.
         DatasetExistsError: there is a table ``new``.
     """
-    source, target = lake.identifier(old), lake.identifier(new)
-    if source == target:
-        return new
-    if lake.exists(new):
-        raise DatasetExistsError(f"table {new!r} exists already; drop it, or choose another name")
-    lake.ensure_namespace(".".join(target[:-1]))
-    try:
-        lake.catalog.rename_table(source, target)
-    except TableAlreadyExistsError:
-        raise DatasetExistsError(f"table {new!r} exists already; drop it, or choose another name") from None
-    except NoSuchTableError:
-        raise lake.not_found(old) from None
+    if lake.identifier(old) != lake.identifier(new):
+        renaming.rename(lake, old, new)
     return new

@@ -8,6 +8,7 @@ from pyiceberg.table import Table
 
 from lakefeed.catalog.properties import FENCE_PREFIX
 from lakefeed.errors import StateMismatchError
+from lakefeed.routines.former_sources import first_names
 from lakefeed.routines.routine import Routine
 from lakefeed.routines.routine_position import is_position_text
 
@@ -19,7 +20,8 @@ def check_first_read(routine: Routine, target: Table) -> None:
         StateMismatchError: another routine has read one of its sources into the same output.
     """
     for name, sources in _stored_routines(target):
-        shared = [source for source in routine.sources if source in sources]
+        names = zip(routine.sources, first_names(routine.sources), strict=True)
+        shared = [source for source, first in names if source in sources or first in sources]
         if not shared or name in routine.beside:
             continue
         if name in routine.names:

@@ -13,6 +13,8 @@ from typing import Any
 from lakefeed._validate import is_list
 from lakefeed.catalog import DatasetVersion, Fence, Provenance, fence_value, resolve
 from lakefeed.catalog.action import WriteOptions
+from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.renaming import current_name
 from lakefeed.dataset import Dataset, dataset_of, lake_of, pinned_dataset, rows_changed_after
 from lakefeed.errors import CommitConflictError, FenceError, InvalidArgumentError, VersionNotFoundError
 from lakefeed.ops import Take
@@ -250,10 +252,11 @@ def _write(routine: Routine, null_rows: bool, output: Dataset, options: WriteOpt
 
 def _scan(routine: Routine, row: FailedRow) -> Dataset | None:
     """Returns the rows among which a row failed; None if they can no longer be read."""
-    table = table_or_none(row.source)
+    name = current_name(Lake.current(), row.source, row.table)
+    table = table_or_none(name)
     if table is None or str(table.metadata.table_uuid) != row.table:
         return None
-    source = pinned_dataset(row.source, row.version, row.table)
+    source = pinned_dataset(name, row.version, row.table)
     try:
         if row.after_version is None:
             return source.removed_since() if routine.reads_removed else source.added_since()
@@ -263,7 +266,7 @@ def _scan(routine: Routine, row: FailedRow) -> Dataset | None:
 
 
 def _depth(row: FailedRow) -> int:
-    table = table_or_none(row.source)
+    table = table_or_none(current_name(Lake.current(), row.source, row.table))
     return 1 if table is None else 1 + resolve(table, row.version).depth
 
 

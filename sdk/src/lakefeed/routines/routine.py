@@ -14,6 +14,7 @@ from lakefeed._validate import check_column_name, check_flag, is_whole
 from lakefeed.catalog import check_name
 from lakefeed.dataset import Dataset
 from lakefeed.errors import InvalidArgumentError, InvalidNameError
+from lakefeed.routines.former_sources import position_key
 from lakefeed.routines.triggers import After, Appended, Manual, Removed, Trigger
 from lakefeed.run.row_errors import OnRowError
 
@@ -164,8 +165,8 @@ class Routine:
 
     @property
     def fence(self) -> str:
-        """The key under which the position is stored with the target."""
-        return f"{self.stored_name}/{'+'.join(self.sources)}"
+        """The key under which the position is stored with the target. It may have earlier names of the sources."""
+        return position_key(self.stored_name, self.sources, self.target)
 
     @property
     def stored_name(self) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from lakefeed.catalog import DatasetVersion, list_versions
 from lakefeed.routines.column_lineage import Lineage
+from lakefeed.routines.former_sources import first_names
 from lakefeed.routines.pending import table_or_none
 from lakefeed.routines.routine import Routine
 from lakefeed.routines.skipped_rows import SkippedRows
@@ -176,4 +177,6 @@ def _is_written_by(version: DatasetVersion, routine: Routine) -> bool:
     if version.work is None:
         return False
     work: Mapping[str, Any] = json.loads(version.work)
-    return work.get("routine") in routine.names and work.get("sources") == list(routine.sources)
+    if work.get("routine") not in routine.names:
+        return False
+    return work.get("sources") in (list(routine.sources), first_names(routine.sources))

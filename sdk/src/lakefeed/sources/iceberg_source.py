@@ -26,6 +26,7 @@ from lakefeed.catalog import (
 from lakefeed.catalog.compatibility import cast
 from lakefeed.catalog.file_access import LocalAccess, TableAccess
 from lakefeed.catalog.file_refs import DataFileRef, Delta, Positions, RowSelection
+from lakefeed.catalog.properties import FIRST_NAME
 from lakefeed.catalog.scan_plan import ScanPlan
 from lakefeed.errors import DamagedDatasetError, VersionNotFoundError
 from lakefeed.expr import Bounds, Expr
@@ -88,7 +89,7 @@ class IcebergSource(PlainSource):
     ) -> IcebergSource:
         """Returns the source with table metadata that the caller has just loaded."""
         source = cls(lake, name, version, since, schema_id, plan_key)
-        source.__dict__["table"] = table
+        source.__dict__.update(table=table, first_name=table.properties.get(FIRST_NAME, name))
         return source
 
     @classmethod
@@ -96,6 +97,7 @@ class IcebergSource(PlainSource):
         """Returns the source of a cached plan. It loads the table only for what the plan does not have."""
         source = cls(lake, name, plan.version, None, plan.schema_id)
         source.__dict__.update(columns=plan.columns, deltas=(Delta(plan.files),), local_access=access)
+        source.__dict__["first_name"] = name if plan.first_name is None else plan.first_name
         return source
 
     @classmethod
@@ -155,7 +157,12 @@ class IcebergSource(PlainSource):
 
     @property
     def identity(self) -> str:
-        return f"{self.name}@v{self.version.version}#{self.version.snapshot_id}{self._variant}"
+        return f"{self.first_name}@v{self.version.version}#{self.version.snapshot_id}{self._variant}"
+
+    @cached_property
+    def first_name(self) -> str:
+        """The first name of the dataset, so that states of loaders stay valid when it is renamed."""
+        return self.table.properties.get(FIRST_NAME, self.name)
 
     @property
     def _variant(self) -> str:
@@ -224,7 +231,7 @@ class IcebergSource(PlainSource):
         """Returns the data files of the snapshot, and caches the plan of the scan."""
         files = version_files.data_files(self.lake, self.table, self._snapshot_id)
         if self.plan_key is not None:
-            plan = ScanPlan(self.version, self.schema_id, self.columns, files)
+            plan = ScanPlan(self.version, self.schema_id, self.columns, files, self.first_name)
             self.lake.cache_plan(self.plan_key, plan, self._snapshot.manifest_list)
         return files
 

@@ -9,6 +9,7 @@ from functools import cached_property
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Final
 
+from lakefeed.catalog import renaming
 from lakefeed.catalog.ancestry import ancestry
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.properties import LABEL
@@ -16,7 +17,7 @@ from lakefeed.catalog.versions import version_number, version_of
 from lakefeed.errors import DatasetNotFoundError, InvalidArgumentError, TreeNotFoundError
 from lakefeed.sources.iceberg_source import IcebergSource
 from lakefeed.trees.draft_tables import read_rows
-from lakefeed.trees.tree_identity import TreeId
+from lakefeed.trees.tree_identity import TreeId, dataset_name
 from lakefeed.trees.tree_rows import TREE_SCHEMA, TreeRows
 
 if TYPE_CHECKING:
@@ -143,7 +144,8 @@ def title_of(table: Table, dataset: str) -> tuple[str, str]:
     """Returns the project and the name of a tree, as they were given."""
     title = json.loads(table.properties[TREE])
     project, _, name = dataset.rpartition(".")
-    return str(title.get("project", project)), str(title.get("name", name))
+    given = str(title.get("project", project)), str(title.get("name", name))
+    return given if dataset_name(*given) == dataset else (project, name)  # it was renamed
 
 
 def tree_table(lake: Lake, dataset: str) -> Table | None:
@@ -172,12 +174,13 @@ def history(lake: Lake, dataset: str, table: Table) -> Iterator[FinishedTree]:
 
 
 def find_finished(lake: Lake, tree: TreeId) -> FinishedTree | None:
-    """Returns the version of an id; None if there is none (any more)."""
-    table = tree_table(lake, tree.dataset)
+    """Returns the version of an id; None if there is none (any more). The dataset may have been renamed since."""
+    dataset = renaming.following_name(lake, tree.dataset)
+    table = tree_table(lake, dataset)
     if table is None:
         return None
-    for version in history(lake, tree.dataset, table):
+    for version in history(lake, dataset, table):
         by_number = tree.number is not None and version_number(version.snapshot) == tree.number
-        if version.id == tree or by_number:
+        if version.id.key == tree.key or by_number:
             return version
     return None

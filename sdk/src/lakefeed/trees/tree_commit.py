@@ -20,6 +20,7 @@ from lakefeed.catalog.edit_commit import Draft, edit
 from lakefeed.catalog.file_refs import DataFileRef
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.properties import LABEL
+from lakefeed.catalog.renaming import following_name
 from lakefeed.catalog.snapshot_builder import BeforeCommit
 from lakefeed.errors import DatasetExistsError, TreeStateError
 from lakefeed.run.row_edits import newest
@@ -63,6 +64,7 @@ def commit_tree(lake: Lake, tree: TreeId, facts: DraftFacts, rows: TreeRows, aft
         CommitConflictError: other writers kept committing first. Nothing was written.
     """
     rows = TreeRows(rows.with_origin(str(tree)))
+    tree = tree._replace(dataset=following_name(lake, tree.dataset))  # it may have been renamed since
     with content_saving(lake) as (writer, check):
         if writer.needs_protection:
             writer.protect(rows.digests)

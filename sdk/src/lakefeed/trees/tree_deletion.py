@@ -26,7 +26,7 @@ def delete_tree(lake: Lake, tree: TreeId, force: bool) -> None:
     finished = find_finished(lake, tree)
     if finished is not None:
         _require_unused(lake, [finished], force)
-        forget_version(lake, tree.dataset, finished.snapshot.snapshot_id)
+        forget_version(lake, finished.dataset, finished.snapshot.snapshot_id)
     elif draft_facts(lake, tree) is None:
         raise TreeNotFoundError(f"there is no file tree {str(tree)!r}; it may have been deleted")
     if draft_facts(lake, tree) is not None:
@@ -57,12 +57,17 @@ def _require_unused(lake: Lake, trees: Collection[FinishedTree], force: bool) ->
 def _users(lake: Lake, trees: Collection[FinishedTree]) -> Iterator[str]:
     """Yields who uses one of the trees, except the trees themselves."""
     own = {str(tree.id) for tree in trees}
+    keys = {tree.id.key for tree in trees if tree.id.number is None}  # ids of parents may have an earlier name
+
+    def is_used(parents: Collection[str]) -> bool:
+        return bool(own.intersection(parents)) or any(parent.rpartition("@")[2] in keys for parent in parents)
+
     for tree in trees:
         if tree.is_published:
             yield f"{tree.id} is published"
     for version in find_versions(lake, TreeQuery()):
-        if str(version.id) not in own and own.intersection(version.parents):
+        if str(version.id) not in own and is_used(version.parents):
             yield f"{version.id} has it as a parent"
     for draft, facts in list_drafts(lake):
-        if own.intersection(facts.parents):
+        if is_used(facts.parents):
             yield f"the draft {draft} has it as a parent"

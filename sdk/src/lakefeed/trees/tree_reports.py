@@ -11,6 +11,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from lakefeed._arrow import compute as pc
+from lakefeed.catalog import renaming
 from lakefeed.catalog.commit import append, create
 from lakefeed.catalog.hidden_tables import HiddenTables
 from lakefeed.catalog.lake import Lake
@@ -55,7 +56,7 @@ class TreeReports:
 
     @property
     def _name(self) -> str:
-        return table_name(self._tree.dataset)
+        return table_name(_first_name(self._home, self._tree.dataset))
 
     def add(self, kind: str, title: str, *, file: tuple[str, bytes] | None = None, **values: Any) -> None:
         """Adds a report: a text, a value or a file, of which the name and the bytes are given."""
@@ -99,8 +100,19 @@ def table_name(dataset: str) -> str:
     return f"r{hashlib.sha256(dataset.encode()).hexdigest()[:16]}"
 
 
+def _first_name(lake: Lake, dataset: str) -> str:
+    """Returns the first name of a dataset; the name of one that is not finalized yet."""
+    name = renaming.following_name(lake, dataset)
+    try:
+        return renaming.first_name(lake.table(name), dataset)
+    except DatasetNotFoundError:
+        return dataset
+
+
 def discard_reports(lake: Lake, dataset: str) -> None:
-    """Removes the reports about all trees of a dataset."""
+    """Removes the reports about all trees of a dataset, unless a dataset that had its name may have reports there."""
+    if any(each.to for each in lake.deletions(dataset)):
+        return
     try:
         HiddenTables(lake, NAMESPACE).discard(table_name(dataset))
     except DatasetNotFoundError:

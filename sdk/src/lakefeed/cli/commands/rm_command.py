@@ -1,4 +1,4 @@
-"""``lakefeed rm``: delete a dataset, or rows of it."""
+"""``lakefeed rm``: move a dataset to the trash, delete it, or delete rows of it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from lakefeed.cli.shared_options import change_options, lake_command
 @lake_command("rm")
 @click.argument("name", type=NAME)
 @click.option("--rows", metavar="FILTER", help="Delete only the rows for which this is true, as a new version.")
+@click.option("--permanent", is_flag=True, help="Delete it for good, not to the trash.")
 @click.option("--force", is_flag=True, help="Also delete a dataset whose metadata is damaged.")
 @change_options
-def rm_command(invocation: Invocation, name: str, rows: str | None, force: bool, dry_run: bool, yes: bool) -> None:
-    """Delete a dataset with all its versions, or rows of it as a new version."""
+def rm_command(
+    invocation: Invocation, name: str, rows: str | None, permanent: bool, force: bool, dry_run: bool, yes: bool
+) -> None:
+    """Move a dataset with all its versions to the trash, or delete rows of it as a new version."""
     if rows is not None:
         _delete_rows(invocation, name, rows, dry_run, yes)
         return
@@ -25,9 +28,10 @@ def rm_command(invocation: Invocation, name: str, rows: str | None, force: bool,
     if dry_run:
         invocation.message(f"would delete {facts}")
         return
-    invocation.confirm(facts, f"Delete {name} with all its versions?", yes)
-    lakefeed.Dataset(name).delete(force=force)
-    invocation.message(f"deleted {facts}")
+    question = f"Delete {name} for good?" if permanent else f"Move {name} with all its versions to the trash?"
+    invocation.confirm(facts, question, yes)
+    lakefeed.Dataset(name).delete(permanent=permanent, force=force)
+    invocation.message(f"deleted {facts}" if permanent or facts.endswith("damaged") else f"moved to the trash: {facts}")
 
 
 def _describe(name: str, force: bool) -> str:
