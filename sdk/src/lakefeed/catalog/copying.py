@@ -91,13 +91,12 @@ def _chosen(table: Table, metadata: TableMetadata, pin: Pin | None) -> dict[str,
     head = find_snapshot(table, pin)
     lineage = {snapshot.snapshot_id for snapshot in ancestry(table, head)}
     snapshots = [each for each in metadata.snapshots if each.snapshot_id in lineage or is_column_snapshot(each)]
+    present = {each.snapshot_id for each in snapshots}
     refs = {
         name: ref.model_copy(update={"snapshot_id": head.snapshot_id}) if name == MAIN_BRANCH else ref
         for name, ref in metadata.refs.items()
         if name in (MAIN_BRANCH, COLUMN_BRANCH)
-        or (
-            ref.snapshot_ref_type is SnapshotRefType.TAG and ref.snapshot_id in {each.snapshot_id for each in snapshots}
-        )
+        or (ref.snapshot_ref_type is SnapshotRefType.TAG and ref.snapshot_id in present)
     }
     return {
         "snapshots": snapshots,

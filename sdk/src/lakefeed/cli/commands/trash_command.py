@@ -65,9 +65,7 @@ def _empty(invocation: Invocation, name: str | None, older_than: dt.timedelta | 
         for each in lakefeed.Dataset.list_trash()
         if name in (None, each.name) and (before is None or (each.deleted_at is not None and each.deleted_at <= before))
     ]
-    facts = f"{counted(len(chosen), 'dataset')} in the trash: {', '.join(each.name for each in chosen)}".removesuffix(
-        ": "
-    )
+    facts = f"{counted(len(chosen), 'dataset')} in the trash: {', '.join(each.name for each in chosen)}"
     if dry_run or not chosen:
         invocation.message(f"would remove {facts}" if chosen else "nothing to remove")
         return
