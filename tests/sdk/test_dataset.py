@@ -108,7 +108,7 @@ def test_a_deleted_dataset_made_again_is_another_one() -> None:
     pinned = saved(1)
     derived = pinned.select(["x"])
     elsewhere = pickle.loads(pickle.dumps(derived))
-    pinned.delete()
+    pinned.delete(permanent=True)
     saved(9)
     for gone in (derived, elsewhere):
         with pytest.raises(VersionNotFoundError, match="created again"):

@@ -145,6 +145,7 @@ def change_identifier(lake: Lake, load: Callable[[], Table], target: tuple[str, 
 
     ``moved_to`` is the new name for that record; None makes none. In an SQL catalog, all this is one transaction.
     """
+    from lakefeed.catalog import identifier_change
     from lakefeed.catalog.sql_catalog import LakeSqlCatalog
 
     catalog, table = lake.catalog, load()
@@ -156,7 +157,7 @@ def change_identifier(lake: Lake, load: Callable[[], Table], target: tuple[str, 
             record = tombstones.deletions_key(last_part), tombstones.append_deletion(recorded, table, moved_to)
         try:
             if isinstance(catalog, LakeSqlCatalog):
-                if catalog.change_identifier(table.name(), target, table.metadata_location, record):
+                if identifier_change.change_identifier(catalog, table.name(), target, table.metadata_location, record):
                     return table
                 table = load()
                 continue

@@ -364,60 +364,6 @@ class LakeSqlCatalog(SqlCatalog):
             session.commit()
         return True
 
-    def change_identifier(
-        self, source: Identifier, target: Identifier, metadata_location: str, record: tuple[str, str] | None
-    ) -> bool:
-        """Renames a table and sets a property (key and value) of its old namespace in one transaction.
-
-        Returns False, without a change, if the table has another metadata location.
-
-        Raises:
-            TableAlreadyExistsError: there is a table of the new name.
-        """
-        self.require_owner()
-        sent: list[bool] = []
-
-        @retry_reads
-        def attempt() -> bool:
-            with Session(self.engine) as session:
-                if self._rename_row(session, source, target, metadata_location):
-                    if record is not None:
-                        self._replace_property(session, Catalog.namespace_from(source), *record)
-                    sent.append(True)
-                    session.commit()
-                    return True
-            # An earlier attempt may have succeeded although its answer was lost.
-            return bool(sent) and self.metadata_location(target) == metadata_location
-
-        return attempt()
-
-    def _rename_row(self, session: Session, source: Identifier, target: Identifier, metadata_location: str) -> bool:
-        """Renames a table with this metadata location. Returns False if there is none."""
-        namespace, new_namespace = (Catalog.namespace_to_string(Catalog.namespace_from(e)) for e in (source, target))
-        name, new_name = Catalog.table_name_from(source), Catalog.table_name_from(target)
-        statement = (
-            update(IcebergTables)
-            .where(
-                IcebergTables.catalog_name == self.name,
-                IcebergTables.table_namespace == namespace,
-                IcebergTables.table_name == name,
-                IcebergTables.metadata_location == metadata_location,
-            )
-            .values(table_namespace=new_namespace, table_name=new_name)
-        )
-        try:
-            renamed = session.execute(statement)
-        except IntegrityError as error:
-            raise TableAlreadyExistsError(f"Table {new_namespace}.{new_name} already exists") from error
-        return bool(renamed.rowcount)  # type: ignore[attr-defined]  # a DML result is a CursorResult
-
-    def _replace_property(self, session: Session, namespace: Identifier, key: str, value: str) -> None:
-        """Sets a property of a namespace."""
-        name = Catalog.namespace_to_string(namespace)
-        row = {"catalog_name": self.name, "namespace": name, "property_key": key}
-        session.execute(delete(IcebergNamespaceProperties).filter_by(**row))
-        session.execute(insert(IcebergNamespaceProperties).values(**row, property_value=value))
-
     def _delete_dropped_metadata(self, io: FileIO, before: TableMetadata, after: TableMetadata) -> None:
         """Deletes metadata files that dropped out of the log, unless other tables may refer to them."""
         dropped = {entry.metadata_file for entry in before.metadata_log} - {

@@ -181,7 +181,7 @@ class Administration(Versioning):
         return dataset_named(self._lake, name, self._version, self._identity.table_uuid)
 
     def copy(self, name: str) -> Dataset:
-        """Copies the dataset with its versions and tags, and returns the copy. Both share files, so no data is copied.
+        """Copies the dataset with its versions and tags. Returns the copy. Both share files, so no data is copied.
 
         Of a dataset at a version (``Dataset(name, version=3)``), this version and those before it are copied. Changes
         of the one do not show in the other. The positions of routines and ingestions are copied too.
@@ -241,7 +241,7 @@ class Administration(Versioning):
 
     @staticmethod
     def undelete(name: str, new_name: str | None = None) -> Dataset:
-        """Brings a dataset back from the trash with all its versions and tags, and returns it.
+        """Brings a dataset back from the trash with all its versions and tags. Returns the dataset.
 
         Of several datasets of one name, this is the last deleted; `list_trash` gives the others, which have the method
         ``restore``.
@@ -265,7 +265,7 @@ class Administration(Versioning):
 
     @staticmethod
     def empty_trash(older_than: dt.timedelta | None = None, *, name: str | None = None) -> list[TrashedDataset]:
-        """Deletes datasets in the trash for good, and returns them. `collect_garbage` then removes their blobs.
+        """Deletes datasets in the trash for good. Returns them. `collect_garbage` then removes their blobs.
 
         Args:
             older_than: only datasets that were deleted longer ago than this. None is all.

@@ -32,7 +32,9 @@ class Rename(Step):
         """
         valid = isinstance(names, Mapping) and all(isinstance(name, str) for pair in names.items() for name in pair)
         if not valid or not all(names.values()):
-            raise InvalidArgumentError(f"rename takes a mapping of old to new names, got {names!r:.80}")
+            raise InvalidArgumentError(
+                f"rename takes a mapping of old to new names of columns, got {names!r:.80}; move renames a dataset"
+            )
         known = frozenset(child.schema.names)
         missing = [name for name in names if name not in known]
         if missing:
