@@ -16,9 +16,10 @@ from dagster import (
 )
 
 from dataset_assets.asset_keys import check_identifier, dataset_key, key_of
+from dataset_assets.tree_metadata import summary_of
 from lakefeed.checks import Check, FilesIntact, Readable, Verdict, check_names, evaluate
 from lakefeed.profiles import Profile
-from lakefeed.trees import TreeSummary, summarize
+from lakefeed.trees import TreeSummary
 
 # The checks of every dataset: the added rows can be read, and their files exist.
 DEFAULT_CHECKS: tuple[Check, ...] = (Readable(), FilesIntact())
@@ -79,7 +80,7 @@ def evaluate_checks(profile: Profile, checks: Sequence[Check]) -> CheckReport:
     named = named_checks(checks)
     blocking = frozenset(name for name, each in named.items() if each.blocking)
     verdicts = {name: evaluate(each, profile) for name, each in named.items()}
-    return CheckReport(profile, verdicts, blocking, summarize(profile.name, profile.version.version))
+    return CheckReport(profile, verdicts, blocking, summary_of(profile))
 
 
 def check_results(asset: AssetKey, checks: Sequence[Check], reports: Sequence[CheckReport]) -> list[AssetCheckResult]:

@@ -11,11 +11,18 @@ from dagster import AssetKey, MetadataValue, TableColumn, TableRecord, TableSche
 from dataset_assets.asset_keys import dataset_key
 from dataset_assets.preview_cells import preview_cell, thumbnail
 from lakefeed import File, Image
-from lakefeed.trees import TreeSummary
+from lakefeed.profiles import Profile
+from lakefeed.trees import TreeSummary, summarize
 
 MAX_PICTURES = 16
 MAX_PICTURE_BYTES = 8 << 20
 COLUMNS = ("path", "file", "executable", "etag")
+
+
+def summary_of(profile: Profile) -> TreeSummary | None:
+    """Returns the summary of a version; None for a dataset whose rows are not the files of a tree."""
+    # The columns tell most others without a look at their table.
+    return summarize(profile.name, profile.version.version) if set(COLUMNS) <= set(profile.schema.names) else None
 
 
 def tree_metadata(tree: TreeSummary, first_rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
