@@ -25,7 +25,15 @@ from tests.sdk.media.pictures import write
 from tests.sdk.prepared_homes import PreparedHomes
 from tests.sdk.processes import Program
 from tests.sdk.test_garbage import NOW, age, collected, contents, files_of, save
-from tests.sdk.test_garbage_races import OF_A_COLLECTION, OF_A_SAVE, another_machine, collect_now, race, save_again
+from tests.sdk.test_garbage_races import (
+    OF_A_COLLECTION,
+    OF_A_SAVE,
+    another_machine,
+    collect_now,
+    killed,
+    race,
+    save_again,
+)
 from tests.sdk.test_reclaim import objects_of, stored
 
 MIB = 1 << 20
@@ -346,3 +354,20 @@ def test_saves_deletes_and_collections_at_random(seed: int, home: Path, tmp_path
             lake.close()
         for name, data in expected.items():
             assert contents(name) == data
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("step", ["moved", "doomed", "packs/"])
+def test_a_killed_collection_loses_no_chunks(step: str, home: Path, tmp_path: Path) -> None:
+    """Chunks that another file needs have moved out of a pack when the collector is killed."""
+    save("gone", tmp_path, LARGE, OTHER)
+    save("live", tmp_path, EDITED)
+    Dataset("gone").delete()
+    killed("collect", step)
+    assert contents("live") == [EDITED]
+    save_again(tmp_path, lambda at: None, LARGE)  # under the list that the killed one left
+    assert contents("again") == [LARGE]
+    age(home, hours=EXPIRY_SECONDS / 3600 + 0.01)
+    assert collected().postponed is None
+    assert (contents("live"), contents("again")) == ([EDITED], [LARGE])
+    assert collected().bytes == 0
