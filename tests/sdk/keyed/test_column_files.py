@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyiceberg.types import LongType
 
 import lakefeed.expressions as se
 from lakefeed import Dataset, Fence, Table, collect_garbage, connect, udf
@@ -298,6 +299,22 @@ def test_rows_that_another_engine_writes_anew_get_their_columns_by_key(table: Ta
     stored().delete("id = 300")
     table.write({"id": [302], "x": [0.0]})
     assert rows(table, "id >= 300", "id", "y") == [{"id": 301, "y": 2.0}, {"id": 302, "y": None}]
+
+
+def test_columns_that_another_engine_adds_right_after_a_restore(table: Table) -> None:
+    photos = Dataset("photos")
+    table.enrich({"y": table["x"] * 2}).apply()
+    table.drop_columns(["y"])
+    photos.restore(5)
+    with stored().update_schema() as update:
+        update.add_column("later", LongType())
+    assert rows(table, "id = 7", "y", "later") == [{"y": 14.0, "later": None}]
+    photos.restore(4)
+    with stored().update_schema() as update:
+        update.add_column("last", LongType())
+    assert table.schema().names == ["id", "x", "text", "last"]
+    table.write({"id": [7], "last": [5]})
+    assert rows(table, "id = 7", "x", "last") == [{"x": 7.0, "last": 5}]
 
 
 def test_tags_hold_column_files_while_another_engine_expires_snapshots(table: Table) -> None:

@@ -117,6 +117,20 @@ def schema_updates(
     return Schema(*own, *beside, schema_id=next_id, identifier_field_ids=list(identifiers)), tuple(updates)
 
 
+def entry_of_next_schema(metadata: TableMetadata, schema_id: int) -> dict[str, str]:
+    """Returns the table property by which the next schema has the columns in column files of an older schema.
+
+    Another program derives its next schema from the current one. If that is older than others, its columns in column
+    files are not those of the newest entry. Returns nothing if they are.
+    """
+    ids = _column_schema_ids(metadata.properties)
+    next_id = max(schema.schema_id for schema in metadata.schemas) + 1
+    entry = _entry_at(ids, schema_id)
+    if entry == _entry_at(ids, next_id):
+        return {}
+    return {f"{COLUMN_SCHEMA_PREFIX}{next_id}": "" if entry < 0 else str(entry)}
+
+
 def _column_schema_ids(properties: Mapping[str, str]) -> dict[int, str]:
     """Returns the entries of the table properties: ids of schemas of columns in column files, by schema id."""
     return {

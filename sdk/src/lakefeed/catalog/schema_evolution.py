@@ -35,7 +35,7 @@ from pyiceberg.types import (
     NestedField,
 )
 
-from lakefeed.catalog.column_schema import column_file_ids, schema_updates
+from lakefeed.catalog.column_schema import column_file_ids, entry_of_next_schema, schema_updates
 from lakefeed.catalog.commit_retry import commit_metadata, unchanged_requirements
 from lakefeed.catalog.compatibility import check_round_trip, is_compatible
 from lakefeed.catalog.lake import Lake
@@ -225,6 +225,7 @@ def schema_switch_updates(table: Table, old: Snapshot) -> tuple[TableUpdate, ...
         if each.name in current.media and each.field_id not in old_ids
     }
     properties = _media_properties(media_of(old_columns), {**current.dropped_media, **dropped})
+    properties |= entry_of_next_schema(table.metadata, old.schema_id)
     return (SetCurrentSchemaUpdate(schema_id=old.schema_id), SetPropertiesUpdate(updates=properties))
 
 

@@ -13,9 +13,14 @@ from pyiceberg.table.sorting import UNSORTED_SORT_ORDER, NullOrder, SortDirectio
 from pyiceberg.transforms import IdentityTransform
 
 
-def key_columns(table: Table) -> tuple[str, ...]:
-    """Returns the names of the key columns in the order of the key; none if the table has no key."""
-    schema = table.schema()
+def key_columns(table: Table, schema: Schema | None = None) -> tuple[str, ...]:
+    """Returns the names of the key columns in the order of the key; none if the table has no key.
+
+    Args:
+        table: the table.
+        schema: the schema whose names are meant, for keys may be renamed; None for the current one.
+    """
+    schema = table.schema() if schema is None else schema
     identifiers = set(schema.identifier_field_ids)
     order = table.metadata.sort_order_by_id(table.metadata.default_sort_order_id) or UNSORTED_SORT_ORDER
     ordered = [field.source_id for field in order.fields if field.source_id in identifiers]

@@ -86,6 +86,7 @@ class KeyedCommit:
         staged: the operations of writes that are in staged files already, by their index.
         staged_deletes: the same for deletes.
         columns: values of columns in staged column files.
+        table_uuid: the table; empty for the one that has the name at the commit.
     """
 
     settings: Settings
@@ -99,6 +100,7 @@ class KeyedCommit:
     staged: dict[int, Operation] = field(default_factory=dict)
     staged_deletes: dict[int, Operation] = field(default_factory=dict)
     columns: StagedColumns = field(default_factory=StagedColumns)
+    table_uuid: str = ""
     _groups: list[tuple[pa.Table, int | None]] | None = None
     _upserts: dict[tuple[int, str], Upsert] = field(default_factory=dict)
 
@@ -124,6 +126,10 @@ class KeyedCommit:
 
     def decide(self, table: Table) -> ColumnDecision:
         """Returns the columns of the new version."""
+        if self.table_uuid not in ("", str(table.metadata.table_uuid)):
+            raise CommitConflictError(
+                f"{self.name!r} was dropped and created again since the transaction began; nothing was written"
+            )
         if key_columns(table) != self.keys:
             raise CommitConflictError(
                 f"the key of {self.name!r} is now {quoted_list(key_columns(table))}; nothing was written. Open the "

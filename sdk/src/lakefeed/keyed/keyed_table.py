@@ -338,7 +338,9 @@ class Table:
             >>> table.scan("x", where=table["id"] > 0).to_table().to_pydict()
             {'x': [10, 20]}
         """
-        chosen = table_terms.columns_of_names(self, columns)
+        pin = check_asof(asof)
+        older = None if pin is None else lambda: PinnedTable.of(self._home, self._identifier, pin).schema
+        chosen = table_terms.columns_of_names(self, columns, older)
         return keyed_scan.Scan.of(self._home, chosen or (self,), where, asof, self._identifier)
 
     def to_streaming(

@@ -11,6 +11,7 @@ import pyarrow as pa
 from lakefeed.catalog.compaction import is_in_key_order
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.renaming import current_name
+from lakefeed.catalog.schema import snapshot_schema
 from lakefeed.catalog.table_key import key_columns
 from lakefeed.catalog.versions import DatasetVersion, Pin, newest_or_empty, resolve
 from lakefeed.errors import InvalidArgumentError, VersionNotFoundError, quoted_list
@@ -46,6 +47,8 @@ class PinnedTable:
         table = lake.table(name)
         keys = require_key(table, name)
         version = newest_or_empty(table) if pin is None else resolve(table, pin)
+        if pin is not None:
+            keys = key_columns(table, snapshot_schema(table, version.snapshot_id)) or keys
         pinned = cls(lake, name, version, table.metadata.current_schema_id if pin is None else None, keys)
         pinned.__dict__["source"] = IcebergSource.of(lake, name, table, version, None, pinned.schema_id)
         return pinned
@@ -101,6 +104,10 @@ class PinnedTable:
             raise VersionNotFoundError(
                 f"version {state['version']} of {state['table']!r} is no longer that of the state"
             )
+        if version.version and state["schema"] is None:
+            keys = key_columns(table, snapshot_schema(table, version.snapshot_id)) or keys
+        elif state["schema"] is not None:
+            keys = key_columns(table, table.schemas()[state["schema"]]) or keys
         pinned = cls(lake, state["table"], version, state["schema"], keys)
         pinned.__dict__["source"] = IcebergSource.of(lake, name, table, version, None, state["schema"])
         return pinned

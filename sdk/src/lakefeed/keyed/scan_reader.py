@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
@@ -60,6 +60,13 @@ class ScanReader:
     tree: Tree
     where: str | None
     metrics: ScanMetrics = field(default_factory=ScanMetrics)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The bound columns hold functions that cannot be pickled; they are bound again.
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
 
     @property
     def base(self) -> PinnedTable:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -35,14 +35,14 @@ class TableColumns:
     paths: tuple[str, ...]
 
     @classmethod
-    def of(cls, table: Table, names: Any, exclude: Any = ()) -> TableColumns:
-        """Returns the columns ``names`` (none: all) without ``exclude``.
+    def of(cls, table: Table, names: Any, exclude: Any = (), schema: pa.Schema | None = None) -> TableColumns:
+        """Returns the columns ``names`` (none: all) without ``exclude``, of the newest version or of ``schema``.
 
         Raises:
             InvalidArgumentError: a list has something else than names, or no column is left.
             ColumnNotFoundError: the table lacks one of them.
         """
-        schema = table.schema()
+        schema = table.schema() if schema is None else schema
         wanted = _names(names, "select")
         left_out = _names(exclude, "exclude")
         paths = [path for name in wanted or schema.names for path in _without(schema, _known(schema, name), left_out)]
@@ -112,9 +112,18 @@ def item_of(table: Table, key: Any) -> Term | TableColumns:
     raise InvalidArgumentError(f"a table takes the name of a column or a list of names in brackets, got {key!r:.80}")
 
 
-def columns_of_names(table: Table, columns: Sequence[Any]) -> tuple[Any, ...]:
-    """Returns projections in which the names of columns are columns of the table."""
-    return tuple(TableColumns.of(table, (each,)) if isinstance(each, str) else each for each in columns)
+def columns_of_names(
+    table: Table, columns: Sequence[Any], schema: Callable[[], pa.Schema] | None = None
+) -> tuple[Any, ...]:
+    """Returns projections in which the names of columns are columns of the table.
+
+    Args:
+        table: the table.
+        columns: the names, and projections.
+        schema: returns the columns of the version that is meant; None for the newest one.
+    """
+    known = schema() if schema is not None and any(isinstance(each, str) for each in columns) else None
+    return tuple(TableColumns.of(table, (each,), schema=known) if isinstance(each, str) else each for each in columns)
 
 
 def tables_in(text: str) -> Iterator[str]:

@@ -88,6 +88,7 @@ class Transaction:
         self._base = newest_or_empty(stored).version if base is None else write_conflicts.check_base(stored, base)
         self._changes = KeyedCommit(table.lake.settings, table.identifier, require_key(stored, table.identifier))
         self._changes.compare = check_flag(compare, "compare")
+        self._changes.table_uuid = str(stored.metadata.table_uuid)
         self._status: Status = "open"
         self._files = ExitStack()
         self._checks: list[BeforeCommit] = []

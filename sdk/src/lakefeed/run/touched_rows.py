@@ -67,6 +67,7 @@ def touched_keys(
     schema_id = table.metadata.current_schema_id
     if to_version is not None:
         schema_id = snapshot_schema(table, version.snapshot_id).schema_id
+    keys = key_columns(table, table.schemas()[schema_id])
     runner = LocalRunner(lake.settings)
     for delta in (*touched.gained, *touched.lost):
         source = IcebergSource.of(lake, name, table, version, None, schema_id)
