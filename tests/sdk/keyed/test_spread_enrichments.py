@@ -23,7 +23,7 @@ from lakefeed.errors import (
     SchemaError,
     TransformError,
 )
-from lakefeed.keyed import KeyRange, Shard, Transaction
+from lakefeed.keyed import KeyRange, Operation, Shard, Transaction
 
 ID = {"id": pa.int64()}
 ROWS, A_GROUP = 240, 20
@@ -84,13 +84,14 @@ def column_files() -> list[Path]:
 LIVE = {n for n in range(ROWS) if n not in (3, 4)}
 
 
-def test_values_are_those_of_one_process_and_one_commit(table: Table) -> None:
+def test_values_are_those_of_one_process_and_one_commit(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
     engine, before = Here(), versions()
     enrichment = table.enrich({"y": doubled(table["x"]), "half": table["x"] / 2})
     snapshot = enrichment.apply_on(engine, max_task_size=3 * A_GROUP)
     assert snapshot is not None
     assert versions() == before + 1
-    assert engine.tasks == 6, "4 parts of three row groups, and each file's parts are joined"
+    assert engine.tasks == 4, "parts of three row groups; the commit joins those of a file"
+    assert len(column_files()) == 2 + 2, "parts are removed, but for those of tasks that ran twice"
     assert values(table, "y") == {n: 2 * n for n in LIVE}
     assert values(table, "half") == {n: n / 2 for n in LIVE}
     files = {file.path for data in table.snapshot()._pinned.source.files for file in data.columns}
@@ -101,7 +102,10 @@ def test_values_are_those_of_one_process_and_one_commit(table: Table) -> None:
     chosen = {n for n in LIVE if n % 5 == 0 and (n < 10 or n >= 230)}
     assert values(table, "y") == {n: 100 * n if n in chosen else 2 * n for n in LIVE}
     # A column of the rows becomes one of column files, whatever rows are chosen.
-    table.enrich({"x": table["x"] + 1}, where="x < 5").apply_on(Here(), max_task_size=A_GROUP)
+    monkeypatch.setattr("lakefeed.keyed.enrichment_runs.JOINED_BYTES", 0)
+    engine = Here()
+    table.enrich({"x": table["x"] + 1}, where="x < 5").apply_on(engine, max_task_size=A_GROUP)
+    assert engine.tasks == 12 + 2, "workers join the parts of a file"
     assert values(table, "x") == {n: n + 1 if n < 5 else n for n in LIVE}
     count = versions()
     assert table.enrich({"y": table["x"]}, where="x > 10000").apply_on(Here()) is None
@@ -142,7 +146,7 @@ def test_a_second_run_derives_only_what_is_missing(table: Table, tmp_path: Path)
         .apply_on(engine, max_task_size=10**6, checkpoint_dump=str(folder))
     )
     assert version is not None
-    assert engine.tasks <= 3 + 2, "what is left of two files, the new file, and two joins"
+    assert engine.tasks == 1, "what is left of two files, and the new file"
     assert values(table, "y") == {n: 2 * n for n in LIVE | {500}}
     assert not folder.exists()
     assert not list((Lake.current().settings.home / "blobs").rglob("staged/*.json"))
@@ -193,7 +197,7 @@ def test_a_part_that_fails_leaves_the_others_in_the_checkpoint(table: Table, tmp
     (tmp_path / "mended").touch()
     engine = Here()
     table.enrich({"y": picky(table["x"])}).apply_on(engine, max_task_size=size, checkpoint_dump=folder)
-    assert engine.tasks == 1 + 2
+    assert engine.tasks == 1
     assert values(table, "y") == {n: n for n in LIVE}
     (tmp_path / "mended").unlink()
     before = column_files()
@@ -220,6 +224,9 @@ def test_a_dump_is_committed_by_a_transaction(table: Table, tmp_path: Path) -> N
     table.enrich({"y": table["x"] * 2}).apply(txn_dump=dump)
     operations = Transaction.load_dumps(dump)
     assert [(each.kind, each.base, each.columns) for each in operations] == [("column_files", base, ("y",))] * 2
+    facts = {**json.loads(operations[0].to_json()), "rows": 7}
+    with pytest.raises(InvalidArgumentError, match="has 7 rows for"):
+        table.txn(base=base).include([Operation.from_json(json.dumps(facts))])
     table.drop_columns(["y"])
     assert "y" not in table.schema().names
     table.write({"id": [10], "x": [-1]})

@@ -108,14 +108,15 @@ def dask_engine(client: Any, arguments: Mapping[str, Any]) -> Iterator[Dask]:
     """
     if client is not None and arguments:
         raise InvalidArgumentError(f"give either a client, or arguments of a new one ({quoted_list(arguments)})")
-    if client is not None or not arguments:
+    if client is not None:
         yield Dask(client=client)
         return
     try:
         from distributed import Client
     except ImportError as error:
         raise MissingDependencyError("Dask is not installed: pip install 'lakefeed[dask]'") from error
-    with Client(**{"set_as_default": False, **arguments}) as own:
+    local = {"threads_per_worker": 1, "processes": True, "dashboard_address": ":0"}
+    with Client(**{"set_as_default": False, **(arguments or local)}) as own:
         yield Dask(client=own)
 
 

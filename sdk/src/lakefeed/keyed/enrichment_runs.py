@@ -9,6 +9,7 @@ from typing import Any
 
 from pyiceberg.table import Table
 
+from lakefeed._units import MIB
 from lakefeed._validate import is_whole
 from lakefeed.catalog.action import Action, Provenance
 from lakefeed.catalog.column_files import column_snapshot_id
@@ -41,6 +42,9 @@ from lakefeed.run.column_alignment import align_columns
 from lakefeed.run.progress import counted
 from lakefeed.run.save import Writing
 from lakefeed.run.write_context import write_context
+
+JOINED_BYTES = 64 * MIB
+"""Column files of the parts of a data file are joined by a worker if they have more bytes, else by the commit."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +103,15 @@ class EnrichmentRun:
             with write_context(self._lake) as alive:
                 self._derive(table, checkpoint)
                 version = self._commit(table, checkpoint, alive)
+        self._remove_parts(table, checkpoint)
         checkpoint.end()
         return version
+
+    def _remove_parts(self, table: Table, checkpoint: Checkpoint) -> None:
+        """Removes column files of parts of data files, whose values are in those of the whole files now."""
+        if self._options.txn_dump is None:
+            parts = [part for each in _by_file(checkpoint.parts).values() if len(each) > 1 for part in each]
+            remove_staged(table, [path for each in _operations(parts) for path in each.paths])
 
     def _action(self, checkpoint: Checkpoint) -> Action:
         key = self._writing.idempotency_key
@@ -263,8 +274,11 @@ class _Work:
     def to_join(self, done: Sequence[DerivedPart]) -> Iterator[tuple[DataFileRef, tuple[Operation, ...]]]:
         """Yields the files whose values are in several column files, with the operations in the order of the rows."""
         for path, parts in _by_file(done).items():
-            if len(parts) > 1 and (self.plan.always or any(part.has_rows for part in parts)):
-                yield self._files[path], tuple(_operations(parts))
+            operations = tuple(_operations(parts))
+            size = sum(file.file_size_in_bytes for each in operations for file in each.files)
+            needed = self.plan.always or any(part.has_rows for part in parts)
+            if len(parts) > 1 and needed and (self._options.txn_dump is not None or size > JOINED_BYTES):
+                yield self._files[path], operations
 
 
 def _by_file(parts: Sequence[DerivedPart]) -> dict[str, list[DerivedPart]]:

@@ -198,6 +198,11 @@ def _include_columns(lake: Lake, table: Table, changes: KeyedCommit, operation: 
     dropped = [path for path in changes.dropped if _is_written(path, operation.columns)]
     if dropped:
         raise SchemaError(f"this transaction drops {dropped}; write them in another one")
+    _, file = file_at_base(lake, table, changes.name, operation)
+    if operation.rows != file.rows or operation.files[0].record_count != file.rows:
+        raise InvalidArgumentError(
+            f"operation {operation.id} has {operation.rows} rows for {file.path}, which has {file.rows}"
+        )
     for other in changes.columns.operations:
         both = sorted(set(other.columns) & set(operation.columns))
         if both and other.base_file == operation.base_file:
