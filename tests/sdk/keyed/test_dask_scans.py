@@ -39,11 +39,11 @@ def test_partitions_are_shards_and_are_read_lazily(home: Path, monkeypatch: pyte
     arrow = scan.to_dask(types_mapper=pd.ArrowDtype)
     assert arrow.compute(scheduler="synchronous")["x"].dtype == pd.ArrowDtype(pa.int64()) == arrow.dtypes["x"]
     reads: list[Any] = []
-    monkeypatch.setattr(ShardFrames, "__call__", lambda self, part: reads.append(part))
-    scan.to_dask()
+    with monkeypatch.context() as patch:
+        patch.setattr(ShardFrames, "__call__", lambda self, part: reads.append(part))
+        scan.to_dask()
     assert reads == []
     assert scan.to_dask(shards=[]).compute(scheduler="synchronous").empty
-    monkeypatch.undo()
     for bad in ({"shards": [7]}, {"types_mapper": 7}, {"shards": "x"}):
         with pytest.raises(InvalidArgumentError):
             scan.to_dask(**bad)  # type: ignore[arg-type]
