@@ -26,7 +26,7 @@ from lakefeed.keyed.table_terms import tables_in
 from lakefeed.keyed.text_index import TextIndex
 from lakefeed.keyed.vector_index import VectorIndex
 from lakefeed.search.index_definition import IndexDefinition
-from lakefeed.search.index_ledger import IndexLedger, find_definition
+from lakefeed.search.index_ledger import IndexLedger, find_index
 from lakefeed.search.text_schema import TextSchema, tantivy
 from lakefeed.search.vector_schema import METRICS, VectorSchema, faiss
 
@@ -143,7 +143,7 @@ def create_index(lake: Lake, definition: IndexDefinition, exist_ok: bool) -> Ind
             raise DatasetExistsError(
                 f"index {name!r} exists already; open it with index({name!r}), or pass exist_ok=True"
             ) from None
-        present = find_definition(lake, name)
+        present, _ = find_index(lake, name)
         if present.rows_indexed != definition.rows_indexed or present.table_uuid != definition.table_uuid:
             raise DatasetExistsError(
                 f"index {name!r} exists with other fields, or of another table; remove it with drop_index({name!r})"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
+from cachetools import LRUCache
 
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.versions import newest_or_empty, resolve
@@ -27,6 +29,7 @@ from lakefeed.sources.iceberg_source import IcebergSource
 MOST_TOUCHED = 0.5
 """If a larger share of the rows changed, an index is built anew."""
 BATCH_ROWS = 32_768
+CACHED_TABLES = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,10 +39,12 @@ class IndexedRows:
     Attributes:
         reader: the scan.
         fields: the columns of the fields.
+        segments: the writers and readers of segments of these columns, by kind of index.
     """
 
     reader: ScanReader
     fields: Sequence[str]
+    segments: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def newest(cls, lake: Lake, definition: IndexDefinition) -> IndexedRows:
@@ -50,6 +55,17 @@ class IndexedRows:
             ColumnNotFoundError: a column of the index was dropped or renamed.
         """
         name, table = _find_table(lake, definition)
+        key = (lake.settings.model_dump_json(), table.metadata_location, name, definition.to_json())
+        with _newest_lock:
+            rows = _newest.get(key)
+        if rows is None:
+            rows = cls._of_table(lake, name, table, definition)
+            with _newest_lock:
+                _newest[key] = rows
+        return rows
+
+    @classmethod
+    def _of_table(cls, lake: Lake, name: str, table: Any, definition: IndexDefinition) -> IndexedRows:
         keys, version, schema_id = require_key(table, name), newest_or_empty(table), table.metadata.current_schema_id
         pinned = PinnedTable(lake, definition.table, version, schema_id, keys)
         pinned.__dict__["source"] = IcebergSource.of(lake, name, table, version, None, schema_id)
@@ -66,7 +82,7 @@ class IndexedRows:
         """The table."""
         return self.reader.base
 
-    @property
+    @cached_property
     def position(self) -> Position:
         """The version."""
         version = self.table.version
@@ -105,6 +121,11 @@ class IndexedRows:
             return None
         rows = pa.Table.from_batches([batch.cast(table.key_schema) for batch in batches], table.key_schema)
         return one_batch(rows.group_by(list(table.keys)).aggregate([]).cast(table.key_schema))
+
+
+_newest: LRUCache[tuple[str, ...], IndexedRows] = LRUCache(CACHED_TABLES)
+"""The rows of tables by the location of their metadata, which never changes."""
+_newest_lock = threading.Lock()
 
 
 def _find_table(lake: Lake, definition: IndexDefinition) -> tuple[str, Any]:

@@ -8,7 +8,7 @@ from lakefeed.keyed.search_index import SearchIndex
 from lakefeed.keyed.text_index import TextIndex
 from lakefeed.keyed.vector_index import VectorIndex
 from lakefeed.search.index_definition import IndexDefinition
-from lakefeed.search.index_ledger import IndexLedger, find_definition, list_definitions
+from lakefeed.search.index_ledger import IndexLedger, IndexState, find_index, list_definitions
 
 
 def index_of(lake: Lake, definition: IndexDefinition) -> SearchIndex:
@@ -22,7 +22,17 @@ def open_index(lake: Lake, name: str) -> SearchIndex:
     Raises:
         IndexNotFoundError: there is no such index.
     """
-    return index_of(lake, find_definition(lake, name))
+    return open_state(lake, name)[0]
+
+
+def open_state(lake: Lake, name: str) -> tuple[SearchIndex, IndexState]:
+    """Returns an index with its newest version.
+
+    Raises:
+        IndexNotFoundError: there is no such index.
+    """
+    definition, state = find_index(lake, name)
+    return index_of(lake, definition), state
 
 
 def open_text_index(lake: Lake, name: str) -> TextIndex:

@@ -101,13 +101,17 @@ class SearchIndex:
         """Returns the rows of the newest version of the table."""
         return IndexedRows.newest(self._lake, self._definition)
 
-    def state_to_search(self, window: dt.timedelta | None) -> tuple[IndexState, IndexedRows]:
-        """Returns a version of the index that is up to date, or at most so old, and the newest rows of the table."""
-        state = self.ledger.load()
-        rows = self.newest_rows()
+    def state_to_search(self, state: IndexState, rows: IndexedRows, window: dt.timedelta | None) -> IndexState:
+        """Returns a version of the index that is up to date, or at most so old.
+
+        Args:
+            state: the newest version of the index.
+            rows: the newest rows of the table, which were looked up after that.
+            window: how old the index may be; None for not at all.
+        """
         if state.position == rows.position or (window is not None and self._age(state, rows) <= window):
-            return state, rows
-        return self.refreshed(mend=False), rows
+            return state
+        return self.refreshed(mend=False)
 
     def _age(self, state: IndexState, rows: IndexedRows) -> dt.timedelta:
         """Returns how long ago the first version came that the index lacks."""
@@ -130,9 +134,9 @@ class SearchIndex:
         raise NotImplementedError
 
     def rankings(
-        self, ranks: Sequence[Rank], filters: str | None, top_k: int, window: dt.timedelta | None
+        self, ranks: Sequence[Rank], filters: str | None, top_k: int, state: IndexState, rows: IndexedRows
     ) -> list[Hits]:
-        """Returns the best rows of each ranking."""
+        """Returns the best rows of each ranking in a version of the index."""
         raise NotImplementedError
 
     def condition(self, filters: str | None, rows: IndexedRows, schema: pa.Schema) -> Expr | None:

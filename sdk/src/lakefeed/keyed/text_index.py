@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from lakefeed.keyed.indexed_rows import IndexedRows
 from lakefeed.keyed.search_index import SearchIndex
 from lakefeed.keyed.table_terms import table_root
 from lakefeed.search.filter_query import FilterQuery
+from lakefeed.search.index_ledger import IndexState
 from lakefeed.search.text_schema import TextSchema
 from lakefeed.search.text_segments import Hits, TextRank, TextSegments
 
@@ -32,8 +32,11 @@ class TextIndex(SearchIndex):
 
     def segments_of(self, rows: IndexedRows) -> TextSegments:
         """Returns the segments, with the types that the columns have now."""
-        options = self._definition.options
-        return TextSegments(TextSchema.of(rows.table.key_schema, rows.field_schema, options))
+        if "text" not in rows.segments:
+            options = self._definition.options
+            rows.segments["text"] = TextSegments(TextSchema.of(rows.table.key_schema, rows.field_schema, options))
+        segments: TextSegments = rows.segments["text"]
+        return segments
 
     def _segments(self, rows: IndexedRows) -> TextSegments:
         return self.segments_of(rows)
@@ -52,10 +55,9 @@ class TextIndex(SearchIndex):
         self._queries(filters, rows, schema)
 
     def rankings(
-        self, ranks: Sequence[Rank], filters: str | None, top_k: int, window: dt.timedelta | None
+        self, ranks: Sequence[Rank], filters: str | None, top_k: int, state: IndexState, rows: IndexedRows
     ) -> list[Hits]:
         """Returns the best rows. All rankings are one, whose scores are added up."""
-        state, rows = self.state_to_search(window)
         segments = self.segments_of(rows)
         texts = [TextRank(each.field, each.text, each.boost) for each in ranks if isinstance(each, FindText)]
         return [segments.search(self.ledger, state, texts, self._queries(filters, rows, segments.schema), top_k)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Callable, Sequence
 
 import pyarrow as pa
@@ -12,6 +11,7 @@ from lakefeed.expr import evaluate
 from lakefeed.keyed.index_terms import NearestVector, Rank
 from lakefeed.keyed.indexed_rows import IndexedRows
 from lakefeed.keyed.search_index import SearchIndex
+from lakefeed.search.index_ledger import IndexState
 from lakefeed.search.text_segments import Hits
 from lakefeed.search.vector_files import Mask
 from lakefeed.search.vector_schema import VectorSchema
@@ -33,9 +33,12 @@ class VectorIndex(SearchIndex):
 
     def segments_of(self, rows: IndexedRows) -> VectorSegments:
         """Returns the segments, with the types that the columns have now."""
-        options = self._definition.options
-        schema = VectorSchema.of(rows.table.key_schema, rows.field_schema, options["field"], options["metric"])
-        return VectorSegments(schema)
+        if "vector" not in rows.segments:
+            options = self._definition.options
+            schema = VectorSchema.of(rows.table.key_schema, rows.field_schema, options["field"], options["metric"])
+            rows.segments["vector"] = VectorSegments(schema)
+        segments: VectorSegments = rows.segments["vector"]
+        return segments
 
     def _segments(self, rows: IndexedRows) -> VectorSegments:
         return self.segments_of(rows)
@@ -60,10 +63,9 @@ class VectorIndex(SearchIndex):
             )
 
     def rankings(
-        self, ranks: Sequence[Rank], filters: str | None, top_k: int, window: dt.timedelta | None
+        self, ranks: Sequence[Rank], filters: str | None, top_k: int, state: IndexState, rows: IndexedRows
     ) -> list[Hits]:
         """Returns the rows of the nearest vectors for each ranking."""
-        state, rows = self.state_to_search(window)
         segments, mask_of = self.segments_of(rows), self._mask(filters, rows)
         found = []
         for rank in ranks:

@@ -165,9 +165,7 @@ class IndexLedger:
         except DamagedDatasetError as error:
             lost = f"the index {name!r} is damaged: the metadata of its ledger cannot be read"
             raise DamagedDatasetError(f"{lost}. {mending(self.definition)}") from error
-        position = Position.parse(fence_value(table, SOURCE))
-        version = newest_or_empty(table)
-        return IndexState(str(table.metadata.table_uuid), version.snapshot_id, position, table)
+        return state_of(table)
 
     def files(self, state: IndexState) -> list[SegmentFile]:
         """Returns the live files of a version.
@@ -295,8 +293,15 @@ def mending(definition: IndexDefinition) -> str:
     return f"Its refresh() builds it anew: client.index({definition.name!r}).refresh()"
 
 
-def find_definition(lake: Lake, name: str) -> IndexDefinition:
-    """Returns the definition of an index.
+def state_of(table: Table) -> IndexState:
+    """Returns the version of an index in the metadata of its ledger."""
+    position = Position.parse(fence_value(table, SOURCE))
+    snapshot_id = table.metadata.current_snapshot_id
+    return IndexState(str(table.metadata.table_uuid), -1 if snapshot_id is None else snapshot_id, position, table)
+
+
+def find_index(lake: Lake, name: str) -> tuple[IndexDefinition, IndexState]:
+    """Returns the definition and the newest version of an index.
 
     Raises:
         IndexNotFoundError: there is no such index.
@@ -306,7 +311,7 @@ def find_definition(lake: Lake, name: str) -> IndexDefinition:
     wanted = IndexDefinition(name, "text", "", "", {})
     try:
         table = HiddenTables(lake, NAMESPACE).table(wanted.table_name)
-        return IndexDefinition.from_json(table.properties[DEFINITION])
+        return IndexDefinition.from_json(table.properties[DEFINITION]), state_of(table)
     except DatasetNotFoundError:
         raise index_not_found(lake, name) from None
     except (DamagedDatasetError, KeyError, ValueError, TypeError) as error:

@@ -18,6 +18,7 @@ TOKENIZERS: Final = ("default", "en_stem", "raw", "whitespace")
 FieldKind: TypeAlias = Literal["text", "string", "integer", "unsigned", "float", "boolean"]
 ID: Final = "id"
 KEY: Final = "key"
+"""Only of keys that are too long for a term."""
 MAX_TERM_BYTES: Final = 60_000
 """Texts of filter fields count up to so many bytes."""
 
@@ -168,7 +169,7 @@ class TextSchema:
     def compiled(self) -> Any:
         """The schema of tantivy."""
         builder = tantivy().SchemaBuilder()
-        builder.add_text_field(ID, tokenizer_name="raw", index_option="basic")
+        builder.add_text_field(ID, stored=True, tokenizer_name="raw", index_option="basic")
         builder.add_bytes_field(KEY, stored=True)
         for each in self.fields:
             match each.kind:
@@ -185,12 +186,24 @@ class TextSchema:
         """Yields the documents of rows with the columns of the key and of the fields."""
         make, schema = tantivy().Document.from_dict, self.compiled
         texts = encode_keys(batch, self.key.names)
-        names = [each.stored_name for each in self.fields]
-        columns = [each.values(batch.column(each.name)) for each in self.fields]
-        for text, *values in zip(texts, *columns, strict=True):
-            document = {name: value for name, value in zip(names, values, strict=True) if value is not None}
-            document[ID], document[KEY] = term_of(text), text.encode()
+        terms = list(map(term_of, texts))
+        names = [ID, *(each.stored_name for each in self.fields)]
+        columns = [batch.column(each.name) for each in self.fields]
+        values = [each.values(column) for each, column in zip(self.fields, columns, strict=True)]
+        has_nulls = any(column.null_count for column in columns)
+        for text, row in zip(texts, zip(terms, *values, strict=True), strict=True):
+            document: dict[str, Any] = dict(zip(names, row, strict=True))
+            if has_nulls:
+                document = {name: value for name, value in document.items() if value is not None}
+            if row[0] is not text:
+                document[KEY] = text.encode()
             yield make(document, schema)
+
+
+def key_of(document: Any) -> str:
+    """Returns the key of a document as text."""
+    long = document[KEY]
+    return bytes(long[0]).decode() if long else str(document[ID][0])
 
 
 def analyze(tokenizer: str, text: str) -> Sequence[str]:

@@ -18,13 +18,15 @@ from lakefeed.errors import DamagedDatasetError
 from lakefeed.search.index_ledger import IndexLedger, IndexState, mending
 from lakefeed.search.key_text import decode_keys, term_of
 from lakefeed.search.local_files import local_folder, remove_local_folder
-from lakefeed.search.text_schema import ID, KEY, TextSchema, analyze, tantivy
+from lakefeed.search.text_schema import ID, TextSchema, analyze, key_of, tantivy
 
 META: Final = "meta.json"
 LARGE_HEAP: Final = 128_000_000
 SMALL_HEAP: Final = 20_000_000
 OPEN_INDEXES: Final = 16
 MORE_HITS: Final = 8
+FEW_HITS: Final = 1_000
+"""Up to so many hits, Python sorts them faster than Arrow."""
 
 _open: LRUCache[tuple[str, str, int], Any] = LRUCache(OPEN_INDEXES)
 _open_lock = threading.Lock()
@@ -92,7 +94,7 @@ class TextSegments:
         try:
             searcher = open_searcher(ledger, state)
             pairs = _best(searcher, query, top_k)
-            texts = [bytes(searcher.doc(address)[KEY][0]).decode() for _, address in pairs]
+            texts = [key_of(searcher.doc(address)) for _, address in pairs]
         except (ValueError, OSError) as error:
             close_searcher(ledger, state)
             remove_local_folder(ledger, state)
@@ -126,17 +128,21 @@ def _best(searcher: Any, query: Any, top_k: int) -> list[Any]:
     while True:
         hits: list[Any] = searcher.search(query, limit, count=False).hits
         if len(hits) < limit or hits[-1][0] < hits[top_k - 1][0]:
-            return hits
+            return [hit for hit in hits if hit[0] >= hits[min(top_k, len(hits)) - 1][0]]
         limit *= MORE_HITS
 
 
 def best_hits(keys: pa.RecordBatch, scores: np.ndarray[Any, np.dtype[np.float32]], top_k: int) -> Hits:
     """Returns the best rows; rows of equal score are in the order of their keys."""
+    if len(scores) <= FEW_HITS:
+        rows = list(zip(*(column.to_pylist() for column in keys.columns), strict=True))
+        order = sorted(range(len(scores)), key=lambda position: (-scores[position], rows[position]))[:top_k]
+        return Hits(keys.take(pa.array(order, pa.int64())), scores[order])
     columns: dict[str, Any] = {"score": pa.array(scores)}
     for index, column in enumerate(keys.columns):
         columns[f"k{index}"] = _sortable(column)
-    order: list[Any] = [("score", "descending"), *((f"k{index}", "ascending") for index in range(keys.num_columns))]
-    positions: Any = pc.sort_indices(pa.table(columns), sort_keys=order)[:top_k]
+    sort_keys: list[Any] = [("score", "descending"), *((f"k{index}", "ascending") for index in range(keys.num_columns))]
+    positions: Any = pc.sort_indices(pa.table(columns), sort_keys=sort_keys)[:top_k]
     return Hits(keys.take(positions), scores[positions.to_numpy()])
 
 

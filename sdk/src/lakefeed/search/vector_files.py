@@ -23,7 +23,7 @@ FLAT_ROWS: Final = 10_000
 """Segments of fewer rows are searched vector by vector."""
 DEFAULT_PROBES: Final = 16
 NEIGHBOURS: Final = 10
-SAMPLE: Final = 128
+SAMPLE: Final = 32
 RECALL: Final = 0.995
 OPEN_SEGMENTS: Final = 64
 
@@ -148,9 +148,7 @@ def _probe_scale(index: Any, vectors: Matrix, kind: int) -> float:
     """Returns how many lists must be searched for each of the default, so that neighbours of rows are found."""
     module = faiss()
     sample = np.random.default_rng(0).choice(len(vectors), SAMPLE, replace=False)
-    exact = module.IndexFlat(vectors.shape[1], kind)
-    exact.add(vectors)
-    neighbours = exact.search(vectors[sample], NEIGHBOURS + 1)[1]
+    neighbours = module.knn(vectors[sample], vectors, NEIGHBOURS + 1, metric=kind)[1]
     quantizer = index.quantizer
     lists = quantizer.search(vectors[sample], index.nlist)[1]
     homes = quantizer.search(vectors[neighbours.ravel()], 1)[1].reshape(neighbours.shape)

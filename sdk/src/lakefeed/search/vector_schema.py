@@ -113,7 +113,7 @@ class VectorSchema:
             )
         values = pc.cast(column.flatten(), pa.float32(), safe=False).to_numpy(zero_copy_only=False)
         matrix = np.ascontiguousarray(values.reshape(len(lengths), width), np.float32)
-        bad = np.flatnonzero(~np.isfinite(matrix).all(axis=1))
+        bad = np.flatnonzero(~np.isfinite(matrix.sum(axis=1, dtype=np.float64)))
         if len(bad):
             raise InvalidArgumentError(
                 f"field {self.name!r}: the vector of the row with the key {keys[bad[0]]!r:.80} has a value that is "
@@ -125,8 +125,12 @@ class VectorSchema:
         """Returns vectors as segments have them: for cosine, of length 1."""
         if self.metric != "cosine":
             return matrix
-        lengths = np.linalg.norm(matrix.astype(np.float64), axis=1, keepdims=True)
-        return np.ascontiguousarray(matrix / np.where(lengths == 0, 1, lengths), np.float32)
+        with np.errstate(over="ignore"):
+            squares = np.einsum("ij,ij->i", matrix, matrix)
+        if not ((squares > 1e-30) & np.isfinite(squares)).all():  # squares that float32 cannot hold, or zero vectors
+            squares = np.square(matrix, dtype=np.float64).sum(axis=1)
+        lengths = np.sqrt(squares)
+        return np.ascontiguousarray(matrix / np.where(lengths == 0, 1, lengths)[:, None], np.float32)
 
 
 def _check_vectors(name: str, kind: pa.DataType) -> None:

@@ -183,6 +183,10 @@ def _nearest(index: Any, segment: Segment, query: Matrix, nprobes: int, chosen: 
         distances, positions = distances[0][there], positions[0][there]
         complete = limit == most or len(positions) < limit
         if complete or distances[-1] != distances[top_k - 1]:
+            if len(distances) > top_k:
+                needed = distances == distances[top_k - 1]
+                needed[:top_k] = True
+                return positions[needed], distances[needed]
             return positions, distances
         limit = min(limit * MORE_HITS, most)
 
@@ -205,6 +209,8 @@ def _live(folder: Path, segment: Segment) -> Part:
 
 
 def _joined(parts: list[Part]) -> Part:
+    if len(parts) == 1:
+        return parts[0]
     rows = pa.Table.from_batches([rows for rows, _ in parts]).combine_chunks().to_batches()
     (batch,) = rows
     return batch, np.concatenate([vectors for _, vectors in parts])
