@@ -351,6 +351,8 @@ CALLS: dict[str, Call] = {
     "Table.to_arrow_dataset": keyed_call("to_arrow_dataset"),
     "Table.to_polars": keyed_call("to_polars"),
     "Table.to_duckdb": keyed_call("to_duckdb"),
+    "Table.to_streaming": Call(lambda index, **options: keyed().to_streaming(index, **options), {"index": "spans"},
+                               {"index": Kind(lambda value: False, ("spans", 5))}),
     "Dataset": Call(lambda name, *, version=None, as_of=None: Dataset(name, version=version, as_of=as_of),
                     {"name": "there"}, {"name": NEW_NAME, "version": LATER_VERSION}),
     "Dataset.added_since": of("added_since"),
