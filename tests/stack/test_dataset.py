@@ -61,7 +61,7 @@ def test_rows_are_written_changed_read_and_restored() -> None:
     assert [version.total_records for version in Dataset("numbers").list_versions()] == [1, 4, 4, 5, 4, 3]
     with pytest.raises(DatasetExistsError):
         numbers(1).save("numbers")
-    Dataset("numbers").delete()
+    Dataset("numbers").delete(permanent=True)
     assert not Dataset.exists("numbers")
 
 
@@ -104,7 +104,7 @@ def test_what_deleted_datasets_and_dead_writers_leave_is_collected(servers: Stac
     paths = [write(tmp_path / f"{number}.bin", os.urandom(100)) for number in range(2)]
     Dataset.from_dict({"file": paths[:1]}).save("kept", column_types={"file": "file"})
     Dataset.from_dict({"file": paths[1:]}).save("gone", column_types={"file": "file"})
-    Dataset("gone").delete()
+    Dataset("gone").delete(permanent=True)
     before = servers.store.keys(f"{name}/")
     report = collect_garbage(False, grace=dt.timedelta(0), patience=dt.timedelta(0))
     assert report.packs == 1
