@@ -406,6 +406,7 @@ CALLS: dict[str, Call] = {
         fetch_timeout=SECONDS, max_inflight_bytes=SPACE, world=WORLD, infinite=FLAG,
         ragged=one_of("jagged", "pad", "list", bad=("padded", "Jagged"))),
     "Dataset.count": of("count"),
+    "Dataset.profile": of("profile"),
     "Dataset.select": of("select", {"columns": ["a"]}, columns=NAMES),
     "Dataset.filter": of("filter", {"predicate": "a > 1"}, predicate=Kind(callable, EXPRESSION.bad)),
     "Dataset.head": of("head", n=WHOLE),
