@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from lakefeed import Dataset, Table, connect
 from lakefeed.errors import (
     ColumnNotFoundError,
     InvalidArgumentError,
+    MissingDependencyError,
     SchemaError,
     TypeMismatchError,
     UnsupportedError,
@@ -253,6 +255,18 @@ def test_vectors_and_arguments_that_do_not_fit(client: Client) -> None:
     other = table_of(client, 5, "other")
     with pytest.raises(SchemaError, match="different tables"):
         client.search(1, near, vector.nearest(client.create_vector_index("other", other["emb"])["emb"], [1] * WIDTH))
+
+
+def test_a_library_that_is_missing_is_named_at_the_call(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = client.create_table("photos", key_schema={"id": pa.int64()})
+    table.write({"id": [1], "words": ["a"], "emb": [[1.0]]})
+    monkeypatch.setitem(sys.modules, "tantivy", None)
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(MissingDependencyError, match=r"lakefeed\[search\]"):
+        client.create_text_index("words", text.field(table["words"]))
+    with pytest.raises(MissingDependencyError, match=r"lakefeed\[search\]"):
+        client.create_vector_index("vectors", table["emb"])
+    assert client.list_indexes() == []
 
 
 def test_segments_are_merged_by_size(tmp_path: Any) -> None:
