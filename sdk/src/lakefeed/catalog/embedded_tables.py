@@ -71,25 +71,38 @@ class EmbeddedTables:
     """
 
     def __init__(
-        self, pointers: EmbeddedPointers, properties: dict[str, str], open_catalog: Callable[[], Catalog]
+        self,
+        pointers: EmbeddedPointers,
+        properties: dict[str, str],
+        open_catalog: Callable[[], Catalog],
+        metadata_cache: MetadataCache,
     ) -> None:
         self._pointers = pointers
         self._properties = properties
         self._open_catalog = open_catalog
-        self._metadata_cache = MetadataCache()
+        self._metadata_cache = metadata_cache
 
     @classmethod
     def of(
-        cls, settings: Settings, open_catalog: Callable[[], Catalog], pointers: EmbeddedPointers | None = None
+        cls,
+        settings: Settings,
+        open_catalog: Callable[[], Catalog],
+        pointers: EmbeddedPointers | None = None,
+        metadata_cache: MetadataCache | None = None,
     ) -> Self | None:
         """Returns the tables of the catalog of the settings; None if the catalog itself must be opened.
 
-        ``pointers``: those of the catalog, if they are known.
+        Args:
+            settings: the settings.
+            open_catalog: opens the catalog for everything else.
+            pointers: those of the catalog, if they are known.
+            metadata_cache: that of the catalog, which has what it committed; None for a cache of its own.
         """
         pointers = EmbeddedPointers.of(settings) if pointers is None else pointers
         if pointers is None:
             return None
-        return cls(pointers, {**sql_properties(settings), **pointers.locations}, open_catalog)
+        cache = MetadataCache() if metadata_cache is None else metadata_cache
+        return cls(pointers, {**sql_properties(settings), **pointers.locations}, open_catalog, cache)
 
     def load_table(self, identifier: Identifier) -> Table:
         """Returns the table with its newest metadata.

@@ -26,6 +26,7 @@ from lakefeed.catalog import (
 )
 from lakefeed.catalog.durability import local_path
 from lakefeed.catalog.file_access import LocalAccess
+from lakefeed.catalog.metadata_cache import MetadataCache
 from lakefeed.catalog.properties import COLUMN_BRANCH
 from lakefeed.config import Settings
 from lakefeed.errors import DamagedDatasetError, DatasetNotFoundError, FileError, InvalidNameError, quoted_list
@@ -87,6 +88,7 @@ class Lake:
         self._pointers: EmbeddedPointers | None
         self._embedded: EmbeddedTables | None
         self._plan_cache: PlanCache | None
+        self._metadata: MetadataCache
         self._blobs: BlobStore | None
         self._reset()
 
@@ -110,7 +112,7 @@ class Lake:
         self._reset_after_fork()
         with self._lock:
             if self._catalog is None:
-                self._catalog = open_catalog.open_catalog(self.settings)
+                self._catalog = open_catalog.open_catalog(self.settings, self._metadata)
             return self._catalog
 
     @property
@@ -255,6 +257,7 @@ class Lake:
             if self._catalog is not None:
                 self._catalog.close()
             self._catalog = self._pointers = self._embedded = self._plan_cache = None
+            self._metadata = MetadataCache()
 
     def __getstate__(self) -> dict[str, Any]:
         return {"settings": self.settings}
@@ -273,6 +276,7 @@ class Lake:
         self._pointers = None
         self._embedded = None
         self._plan_cache = None
+        self._metadata = MetadataCache()
         self._blobs = None
 
     def _tables(self) -> damaged_tables.TableLoader:
@@ -280,7 +284,9 @@ class Lake:
         self._reset_after_fork()
         with self._lock:
             if self._embedded is None and self._locate() is not None:
-                self._embedded = embedded_tables.EmbeddedTables.of(self.settings, lambda: self.catalog, self._pointers)
+                self._embedded = embedded_tables.EmbeddedTables.of(
+                    self.settings, lambda: self.catalog, self._pointers, self._metadata
+                )
             reader = self._embedded
         return self.catalog if reader is None else reader
 

@@ -15,6 +15,7 @@ from lakefeed.catalog import file_io
 from lakefeed.catalog.durability import local_path
 from lakefeed.catalog.embedded_pointers import CATALOG_NAME
 from lakefeed.catalog.embedded_tables import catalog_properties, sql_properties
+from lakefeed.catalog.metadata_cache import MetadataCache
 from lakefeed.catalog.path_roots import ROOTS_PROPERTY, Roots
 from lakefeed.config import Settings
 from lakefeed.errors import CatalogUnavailableError, ConfigError, MissingDependencyError, quoted_list
@@ -25,8 +26,12 @@ EXTRAS = {"psycopg2": "postgres", "psycopg2cffi": "postgres", "boto3": "glue", "
 LAKEFEED_EXTRAS = frozenset({"postgres"})
 
 
-def open_catalog(settings: Settings) -> Catalog:
+def open_catalog(settings: Settings, metadata_cache: MetadataCache | None = None) -> Catalog:
     """Opens the catalog of the settings. Creates its folder, its tables and the namespace if they are missing.
+
+    Args:
+        settings: the settings.
+        metadata_cache: where an SQL catalog keeps parsed metadata files; None for a cache of its own.
 
     Raises:
         ConfigError: the settings are invalid.
@@ -36,7 +41,7 @@ def open_catalog(settings: Settings) -> Catalog:
     _check_location(settings.warehouse)
     with _configuration_errors(settings):
         if settings.catalog.type == "sql":
-            catalog: Catalog = _sql_catalog(settings)
+            catalog: Catalog = _sql_catalog(settings, metadata_cache)
         else:
             catalog = load_catalog(
                 CATALOG_NAME, type=_check_type(settings.catalog.type), **catalog_properties(settings)
@@ -59,11 +64,13 @@ def ensure_namespace(catalog: Catalog, namespace: str) -> None:
             continue  # another process was faster
 
 
-def _sql_catalog(settings: Settings) -> Catalog:
+def _sql_catalog(settings: Settings, metadata_cache: MetadataCache | None) -> Catalog:
     from lakefeed.catalog.sql_catalog import LakeSqlCatalog
 
     properties = sql_properties(settings)
-    catalog = LakeSqlCatalog(CATALOG_NAME, patience=settings.catalog.patience, **properties)
+    catalog = LakeSqlCatalog(
+        CATALOG_NAME, patience=settings.catalog.patience, metadata_cache=metadata_cache, **properties
+    )
     catalog.locate(settings.warehouse)
     if (
         Roots.parse(catalog.properties.get(ROOTS_PROPERTY)).has_moved

@@ -52,9 +52,11 @@ class LakeSqlCatalog(SqlCatalog):
     are replaced, several processes may create the tables at once, and a failed commit removes its metadata file.
     """
 
-    def __init__(self, name: str, *, patience: float = 0.0, **properties: str) -> None:
+    def __init__(
+        self, name: str, *, patience: float = 0.0, metadata_cache: MetadataCache | None = None, **properties: str
+    ) -> None:
         self._patience = patience
-        self._metadata_cache = MetadataCache()
+        self._metadata_cache = MetadataCache() if metadata_cache is None else metadata_cache
         self._ownership: Ownership | None = None
         self._claimed = set[str]()
         super().__init__(name, **properties)
