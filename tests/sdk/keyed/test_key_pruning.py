@@ -56,9 +56,9 @@ def groups(monkeypatch: pytest.MonkeyPatch) -> set[Any]:
     """The row groups that were read."""
     read, reader = set[Any](), DataFileReader.read
 
-    def counted(self: DataFileReader, file: Any, fragment: Any, *others: Any) -> Any:
+    def counted(self: DataFileReader, file: Any, fragment: Any, *others: Any, **options: Any) -> Any:
         read.add(fragment.key[:2])
-        return reader(self, file, fragment, *others)
+        return reader(self, file, fragment, *others, **options)
 
     monkeypatch.setattr(DataFileReader, "read", counted)
     monkeypatch.setenv("LAKEFEED__WRITE__ROW_GROUP_ROWS", str(GROUP))
