@@ -71,7 +71,7 @@ def test_chunks_stay_as_long_as_a_file_needs_them(home: Path, tmp_path: Path) ->
     assert len(packs(home)) == 2
     age(home)
     assert collected().bytes == 0
-    Dataset("one").delete()
+    Dataset("one").delete(permanent=True)
     report = collect_garbage(grace=NOW)
     assert (report.packs, report.sparse_packs) == (1, 1)
     report = collected()
@@ -83,7 +83,7 @@ def test_chunks_stay_as_long_as_a_file_needs_them(home: Path, tmp_path: Path) ->
     assert contents("three") == [LARGE]
     assert collected().bytes == 0
     for name in ("two", "three"):
-        Dataset(name).delete()
+        Dataset(name).delete(permanent=True)
     assert collected().packs > 0
     assert packs(home) == []
 
@@ -97,7 +97,7 @@ def test_a_recipe_moves_with_its_flag(home: Path, tmp_path: Path) -> None:
         writer.put(LARGE)
         writer.flush()
     save("live", tmp_path, LARGE)
-    Dataset("gone").delete()
+    Dataset("gone").delete(permanent=True)
     age(home)
     report = collected()
     assert (report.sparse_packs, report.packs) == (1, 2)
@@ -151,7 +151,7 @@ def test_an_incomplete_recipe_is_no_copy(home: Path, tmp_path: Path) -> None:
 def test_a_damaged_list_of_chunks_stops_a_collection(home: Path, tmp_path: Path) -> None:
     save("live", tmp_path, LARGE)
     save("gone", tmp_path, OTHER)
-    Dataset("gone").delete()
+    Dataset("gone").delete(permanent=True)
     objects = Lake.current().blobs.backend.objects
     for pack in objects.list("packs"):
         for entry in read_index(objects, pack):
@@ -162,14 +162,14 @@ def test_a_damaged_list_of_chunks_stops_a_collection(home: Path, tmp_path: Path)
         with pytest.raises(IntegrityError, match="which chunks 1 blobs need is unknown"):
             collect_garbage(dry_run, NOW)
     assert packs(home) == before
-    Dataset("live").delete()
+    Dataset("live").delete(permanent=True)
     collected()
     assert packs(home) == []
 
 
 def make_doomed(folder: Path) -> None:
     save("gone", folder, LARGE)
-    Dataset("gone").delete()
+    Dataset("gone").delete(permanent=True)
 
 
 def make_doomed_under_a_recipe(folder: Path) -> None:
@@ -178,7 +178,7 @@ def make_doomed_under_a_recipe(folder: Path) -> None:
     save("gone_too", folder, EDITED, SMALL)
     save("live", folder, SMALL)
     for name in ("gone", "gone_too"):
-        Dataset(name).delete()
+        Dataset(name).delete(permanent=True)
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_a_save_that_shares_chunks_with_garbage(
 def test_records_that_are_copied_from_a_dataset_that_goes(step: str, tmp_path: Path) -> None:
     """The rows name a file that is not added, so its chunks are stored again."""
     rows = save("source", tmp_path, LARGE).to_arrow()
-    Dataset("source").delete()
+    Dataset("source").delete(permanent=True)
     done = []
 
     def copying(at: str) -> None:
@@ -254,7 +254,7 @@ def test_an_unchanged_file_is_read_again_if_its_chunks_are_about_to_go(step: str
         Dataset.from_dict({"file": paths}).save(name, column_types={"file": "file"})
     rows = Dataset.from_dict({"file": [str(folder / "gone_too-0.bin")]})
     for name in ("gone", "gone_too"):
-        Dataset(name).delete()
+        Dataset(name).delete(permanent=True)
     done = []
 
     def saving(at: str) -> None:
@@ -275,7 +275,7 @@ def test_a_failed_save_leaves_chunks_that_another_needs(lake: Lake, home: Path, 
     save_again(tmp_path, lambda step: None, EDITED)
     assert reclaim(lake, keys) == frozenset()
     assert contents("again") == [EDITED]
-    Dataset("again").delete()
+    Dataset("again").delete(permanent=True)
     assert reclaim(lake, keys) == keys
     assert len(objects_of(home)) == 1
 
@@ -344,7 +344,7 @@ def test_saves_deletes_and_collections_at_random(seed: int, home: Path, tmp_path
         elif action == "delete" and expected:
             name = draw.choice(sorted(expected))
             del expected[name]
-            Dataset(name).delete()
+            Dataset(name).delete(permanent=True)
         else:
             with suppress(FileNotFoundError):
                 age(home)
@@ -362,7 +362,7 @@ def test_a_killed_collection_loses_no_chunks(step: str, home: Path, tmp_path: Pa
     """Chunks that another file needs have moved out of a pack when the collector is killed."""
     save("gone", tmp_path, LARGE, OTHER)
     save("live", tmp_path, EDITED)
-    Dataset("gone").delete()
+    Dataset("gone").delete(permanent=True)
     killed("collect", step)
     assert contents("live") == [EDITED]
     save_again(tmp_path, lambda at: None, LARGE)  # under the list that the killed one left
