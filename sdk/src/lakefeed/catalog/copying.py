@@ -56,8 +56,8 @@ def copy(lake: Lake, old: str, new: str, pin: Pin | None = None, at: StepHook = 
     for _ in range(ATTEMPTS):
         adapted = lake.table(old)
         original = lake.catalog.load_table(adapted.name())
-        kept = _chosen(adapted, original.metadata, pin)
-        location = _write_metadata(lake, original, target, kept)
+        history = _chosen(adapted, original.metadata, pin)
+        location = _write_metadata(lake, original, target, history)
         at("written")
         try:
             lake.catalog.register_table(target, location)
@@ -107,14 +107,14 @@ def _chosen(table: Table, metadata: TableMetadata, pin: Pin | None) -> dict[str,
     }
 
 
-def _write_metadata(lake: Lake, original: Table, target: tuple[str, ...], kept: dict[str, Any]) -> str:
+def _write_metadata(lake: Lake, original: Table, target: tuple[str, ...], history: dict[str, Any]) -> str:
     """Writes the metadata of the copy, and returns its location."""
     table_uuid, metadata = uuid.uuid4(), original.metadata
     location = new_location(lake.warehouse, target, table_uuid.hex[:12])
     deleted = tombstones.last_number(tombstones.deletions(lake.catalog, target))
     properties = {key: value for key, value in metadata.properties.items() if key not in NOT_COPIED}
     fields = {
-        **kept,
+        **history,
         "table_uuid": table_uuid,
         "location": location,
         "metadata_log": [],

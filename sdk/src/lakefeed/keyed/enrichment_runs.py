@@ -314,10 +314,10 @@ def _with_note(failed: Sequence[FailedPart], checkpoint: Checkpoint) -> Exceptio
     error = failed[0].error
     named = "; ".join(f"row groups {each.groups[0]} to {each.groups[1] - 1} of {each.path}" for each in failed[:5])
     more = "" if len(failed) <= 5 else f", and {len(failed) - 5} more"
-    kept = (
+    advice = (
         "give checkpoint_dump= to keep those that succeed"
         if checkpoint.folder is None
         else f"{len(checkpoint.parts)} others are in the checkpoint; run it again for those that failed"
     )
-    error.add_note(f"nothing was committed: {len(failed)} parts failed ({named}{more}); {kept}")
+    error.add_note(f"nothing was committed: {len(failed)} parts failed ({named}{more}); {advice}")
     return error

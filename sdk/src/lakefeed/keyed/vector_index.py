@@ -67,13 +67,13 @@ class VectorIndex(SearchIndex):
     ) -> list[Hits]:
         """Returns the rows of the nearest vectors for each ranking."""
         segments, mask_of = self.segments_of(rows), self._mask(filters, rows)
-        found = []
+        rankings = []
         for rank in ranks:
             assert isinstance(rank, NearestVector), "they were checked"
             self._check_width(rank, segments.width(self.ledger, state))
             hits = segments.search(self.ledger, state, rank.query, rank.nprobes, mask_of, top_k)
-            found.append(Hits(hits.keys, hits.scores * rank.boost))
-        return found
+            rankings.append(Hits(hits.keys, hits.scores * rank.boost))
+        return rankings
 
     def _mask(self, filters: str | None, rows: IndexedRows) -> Callable[[pa.RecordBatch], Mask] | None:
         """Returns the filters as a function of the rows of a segment; None if there are none."""

@@ -284,9 +284,9 @@ class Upsert:
     def _differs(self, source: IcebergSource, file: DataFileRef, match: Match) -> NDArray[np.bool_]:
         fields = [field for field in self.target if field.name in self._names]
         declared = pa.schema(fields)
-        kept = storage_schema(declared)
-        old = cast_to_storage(rows_at(source, file, match.places, tuple(declared.names)), declared, kept)
-        new = cast_to_storage(self.given_rows(match.given, tuple(declared.names)), declared, kept)
+        stored = storage_schema(declared)
+        old = cast_to_storage(rows_at(source, file, match.places, tuple(declared.names)), declared, stored)
+        new = cast_to_storage(self.given_rows(match.given, tuple(declared.names)), declared, stored)
         differs = np.zeros(len(match.places), np.bool_)
         for before, after in zip(old.columns, new.columns, strict=True):
             differs |= ~equal_values(before, after)
@@ -325,9 +325,9 @@ class Upsert:
             if patch is not None and len(places):
                 at = row[places]
                 indices: Any = pa.array(at, mask=at < 0)
-                kept = [take_values(patch.column(name), indices) for name in missing]
+                other_columns = [take_values(patch.column(name), indices) for name in missing]
                 fields = [*coming.schema, *(patch.schema.field(name) for name in missing)]
-                coming = pa.RecordBatch.from_arrays([*coming.columns, *kept], schema=pa.schema(fields))
+                coming = pa.RecordBatch.from_arrays([*coming.columns, *other_columns], schema=pa.schema(fields))
             yield coming
 
     def _rows_in_order(self, comes: NDArray[np.bool_]) -> Iterator[tuple[Places, pa.RecordBatch]]:

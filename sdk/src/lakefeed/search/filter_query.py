@@ -141,8 +141,8 @@ class FilterQuery:
         if negated and expr.nulls:
             return self._constant(False)
         queries = [self._compare("==", column, literal, expr, False) for literal in expr.values]
-        found = self._any(queries) if queries else self._constant(False)
-        return self._without(field, found) if negated else found
+        query = self._any(queries) if queries else self._constant(False)
+        return self._without(field, query) if negated else query
 
     def _compare(self, op: CompareOp, column: Column, literal: Literal, expr: Expr, negated: bool) -> Any:
         field = self._field(column, expr)

@@ -176,13 +176,13 @@ class OpenSegments:
     def get(self, folder: Path, segment: Segment) -> OpenSegment:
         """Returns a segment."""
         with self._lock:
-            found = self._open.get(segment.id)
-        if found is None:
+            opened = self._open.get(segment.id)
+        if opened is None:
             vectors = faiss().read_index(str(folder / segment.vectors_file))
-            found = OpenSegment(segment.read_rows(folder), vectors)
+            opened = OpenSegment(segment.read_rows(folder), vectors)
             with self._lock:
-                self._open[segment.id] = found
-        return found
+                self._open[segment.id] = opened
+        return opened
 
 
 @dataclass(frozen=True, eq=False)

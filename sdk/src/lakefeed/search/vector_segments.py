@@ -127,10 +127,10 @@ class VectorSegments:
             for segment, removed in zip(version.list.segments, version.removed, strict=True):
                 opened = _segments.get(version.folder, segment)
                 chosen = ~removed if mask_of is None else ~removed & mask_of(opened.rows)
-                positions, found = _nearest(opened.index, segment, vector, nprobes, chosen, top_k)
+                positions, hit_scores = _nearest(opened.index, segment, vector, nprobes, chosen, top_k)
                 keys: list[Any] = opened.rows.column(KEY).take(pa.array(positions)).to_pylist()
                 texts += keys
-                scores.append(found)
+                scores.append(hit_scores)
         except (RuntimeError, ValueError, OSError, pa.ArrowInvalid) as error:
             with _versions_lock:
                 _versions.pop(_key(ledger, state), None)

@@ -130,8 +130,8 @@ class ContentReader:
         return recipes
 
     def _find(self, digests: Sequence[bytes]) -> Mapping[bytes, ObjectRange]:
-        found = self.index.find_all(digests)
-        return {digest: location for digest, location in found.items() if not location.is_recipe}
+        locations = self.index.find_all(digests)
+        return {digest: location for digest, location in locations.items() if not location.is_recipe}
 
     def _read_single(self, digest: bytes) -> bytes:
         with self.open_single(digest.hex()) as stream:

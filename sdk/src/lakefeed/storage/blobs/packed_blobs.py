@@ -109,10 +109,10 @@ class PackedBlobs:
         Raises:
             IntegrityError: the list of the chunks is damaged.
         """
-        digest, seen = bytes.fromhex(sha256), self.index.refresh_count
+        digest, refreshes = bytes.fromhex(sha256), self.index.refresh_count
         location = self.index.find(digest)
         if location is None and self.single_blobs.size(sha256) is None:
-            self.index.refresh(seen)
+            self.index.refresh(refreshes)
             location = self.index.find(digest)
         if location is None or not location.is_recipe:
             return None
