@@ -26,7 +26,7 @@ def _modules_with_examples() -> list[Any]:
         source = Path(lakefeed.__file__).parent.joinpath(*module.name.split(".")[1:])
         path = source / "__init__.py" if module.ispkg else source.with_suffix(".py")
         if ">>> " in path.read_text("utf-8"):
-            marks = [pytest.mark.slow] if module.name in SLOW else []
+            marks = [pytest.mark.live] if module.name in SLOW else []
             modules.append(pytest.param(module.name, marks=marks))
     return modules
 

@@ -288,6 +288,7 @@ def test_bounds_never_prune_a_match(written: str) -> None:
     assert not matches.intersection(pruned)
 
 
+@pytest.mark.live
 @MANY
 @edges
 @given(written=filters())

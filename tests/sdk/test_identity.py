@@ -45,6 +45,7 @@ def xs(rows: Dataset) -> list[int]:
     return rows.to_arrow()["x"].to_pylist()
 
 
+@pytest.mark.live
 def test_no_reference_that_was_resolved_reads_another_table(remove: Callable[[], None]) -> None:
     returned = saved(1, 2)
     returned.tag("stable")

@@ -70,6 +70,7 @@ def objects_of(home: Path) -> list[str]:
     return [key for key in files_of(home) if key.startswith(("blobs/packs/", "blobs/sha256/"))]
 
 
+@pytest.mark.live
 @pytest.mark.parametrize(
     ("first", "of_save", "of_reclaim"), share(("save", "reclaim"), tuple(OF_A_SAVE), tuple(OF_A_RECLAIM), every=8)
 )
@@ -109,6 +110,7 @@ def test_another_save_of_the_same_contents_loses_none(
     assert contents("again") == [SMALL, LARGE]
 
 
+@pytest.mark.live
 @pytest.mark.parametrize(
     ("of_collection", "of_reclaim"), share(tuple(OF_A_COLLECTION), ("begun", "doomed", "marked", "packs/"), every=9)
 )
@@ -247,6 +249,7 @@ def die_at(step: str, keys: list[str]) -> None:
     reclaim(Lake.current(), keys, 0, at)
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("step", STEPS_TO_DIE_AT)
 def test_one_that_is_killed_is_finished_by_a_collection(step: str, lake: Lake, home: Path, tmp_path: Path) -> None:
     save("kept", tmp_path, b"a", LARGE + b"kept")

@@ -358,6 +358,7 @@ def test_explain_is_one_indented_line_a_step(origin: Dataset) -> None:
 # ------------------------------------------------------------------ S03, S06, S07, S08, S11
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("window", [ROWS, ROWS + 1, 2**40])
 def test_a_window_of_all_rows_mixes_them_all(origin: Dataset, window: int) -> None:
     places = np.array([xs(origin.shuffle(seed=seed, global_=False, window=window)) for seed in range(30)])

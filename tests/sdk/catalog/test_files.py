@@ -103,6 +103,7 @@ def test_added_rows_of_a_range(lake: Lake) -> None:
     assert added(lake, None, 1) == []
 
 
+@pytest.mark.live
 def test_added_rows_through_merged_manifests(lake: Lake) -> None:
     grow(lake, 80)
     assert len(lake.table("t").current_snapshot().manifests(lake.table("t").io)) < 40
@@ -111,6 +112,7 @@ def test_added_rows_through_merged_manifests(lake: Lake) -> None:
     assert rows(data_files(lake, lake.table("t"))) == list(range(2, 81))
 
 
+@pytest.mark.live
 def test_cost_follows_what_was_added(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     grow(lake, 30)
     table = lake.table("t")

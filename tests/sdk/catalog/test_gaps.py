@@ -269,6 +269,7 @@ def other_writer(t: Lake, request: pytest.FixtureRequest, monkeypatch: pytest.Mo
     return
 
 
+@pytest.mark.live
 @pytest.mark.usefixtures("other_writer")
 def test_what_others_left_out_is_told_whatever_the_entries_say(t: Lake) -> None:
     add(6, 7)

@@ -102,6 +102,7 @@ def test_one_key_at_once_writes_once(lake: Lake, home: Path) -> None:
     assert len(list(home.rglob("*.parquet"))) == 8
 
 
+@pytest.mark.live
 def test_one_creator_wins(lake: Lake, home: Path) -> None:
     said = "".join(finish_all([start(CREATOR, me) for me in range(4)])).split("\n")
     (winner,) = [line.split()[1] for line in said if line.startswith("won")]

@@ -129,6 +129,7 @@ LATE = {
 }
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("late", LATE)
 def test_jsonl_what_changes_far_down_is_named_with_advice(late: str) -> None:
     line, message = LATE[late]

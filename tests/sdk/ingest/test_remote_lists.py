@@ -175,6 +175,7 @@ def test_a_signature_is_sent_as_it_is_and_makes_no_other_file(web: Site) -> None
     assert taken(ManifestSource("s3", "s3", web.put("in/files.txt", b"a.csv?id=8&X-Amz-Signature=1"))) != []
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("name", ["files.txt", "files.txt.gz", "files.csv", "files.csv.gz", "files.jsonl.bz2"])
 def test_a_manifest_may_be_compressed_and_have_any_line_ends(web: Site, home: Path, name: str) -> None:
     home.mkdir(exist_ok=True)

@@ -108,6 +108,7 @@ def copied(rows: Dataset) -> Iterator[pa.RecordBatch]:
     yield from rows.batches(format="arrow")
 
 
+@pytest.mark.live
 def test_routines_see_each_change_once_and_compactions_never(home: Path) -> None:
     table = Table.create("t", key_schema={"id": pa.int64()})
     routine = Routine("copy", copied, "t", "copies")
@@ -127,6 +128,7 @@ def test_routines_see_each_change_once_and_compactions_never(home: Path) -> None
     assert run_routine(routine) is None or counted(Dataset("copies")) == written
 
 
+@pytest.mark.live
 def test_loaders_resume_exactly_while_the_table_is_compacted(home: Path) -> None:
     pytest.importorskip("torch")
     table = edited()

@@ -39,6 +39,7 @@ def foreign_append(name: str, rows: pa.Table) -> None:
     table.append(rows.cast(table.schema().as_arrow()))
 
 
+@pytest.mark.live
 def test_many_writes_leave_few_files_and_every_version_tells_its_own_rows(home: Path) -> None:
     table = Table.create("t", key_schema=KEY)
     draw = np.random.default_rng(7)
@@ -138,6 +139,7 @@ def test_settings_turn_merges_off(home: Path) -> None:
     assert len(files_of(table.compact().table)) == 1
 
 
+@pytest.mark.live
 @pytest.mark.parametrize(
     ("name", "values"),
     [

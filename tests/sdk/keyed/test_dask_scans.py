@@ -16,6 +16,7 @@ from lakefeed.expressions import aux
 from lakefeed.keyed.dask_frames import ShardFrames
 
 
+@pytest.mark.live
 def test_partitions_are_shards_and_are_read_lazily(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = Table.create("pages", key_schema={"id": pa.int64()})
     table.write({"id": [5, 1, 3, 2, 4], "x": [50, 10, 30, None, 40], "s": list("ecabd")})

@@ -235,6 +235,7 @@ def rows_of(dataset: Any, count: int) -> list[int]:
     return [next(rows)["id"] for _ in range(count)]
 
 
+@pytest.mark.live
 def test_a_stream_of_datasets_resumes_exactly(table: Table) -> None:
     pytest.importorskip("datasets")
     from datasets.distributed import split_dataset_by_node

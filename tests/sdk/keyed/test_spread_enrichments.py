@@ -113,6 +113,7 @@ def test_values_are_those_of_one_process_and_one_commit(table: Table, monkeypatc
     assert versions() == count
 
 
+@pytest.mark.live
 def test_other_tables_and_other_writers(table: Table) -> None:
     other = Table.create("other", key_schema=ID)
     other.write({"id": list(range(0, ROWS, 3)), "z": list(range(0, ROWS, 3))})
@@ -129,6 +130,7 @@ def test_other_tables_and_other_writers(table: Table) -> None:
     assert values(table, "new")[1000] == "b"
 
 
+@pytest.mark.live
 def test_a_second_run_derives_only_what_is_missing(table: Table, tmp_path: Path) -> None:
     folder = tmp_path / "checkpoint"
     options: Any = {"max_task_size": 2 * A_GROUP, "checkpoint_dump": folder}
@@ -159,6 +161,7 @@ def test_a_second_run_derives_only_what_is_missing(table: Table, tmp_path: Path)
     assert folder.exists(), "the other enrichment is still there"
 
 
+@pytest.mark.live
 def test_a_commit_whose_answer_was_lost_is_found(table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from lakefeed.keyed.enrichment_checkpoint import Checkpoint
 
@@ -181,6 +184,7 @@ def test_a_commit_whose_answer_was_lost_is_found(table: Table, tmp_path: Path, m
     assert values(table, "y")[900] == 1800
 
 
+@pytest.mark.live
 def test_a_part_that_fails_leaves_the_others_in_the_checkpoint(table: Table, tmp_path: Path) -> None:
     @udf(pa.int64())
     def picky(numbers: Any) -> Any:
@@ -217,6 +221,7 @@ def test_a_part_that_fails_leaves_the_others_in_the_checkpoint(table: Table, tmp
         table.enrich({"z": odd(table["x"])}).apply_on(Here())
 
 
+@pytest.mark.live
 def test_a_dump_is_committed_by_a_transaction(table: Table, tmp_path: Path) -> None:
     """Column files apply where their data file is; elsewhere by key; rows that went or were written again get none."""
     dump = tmp_path / "enrichment.jsonl"
@@ -249,6 +254,7 @@ def test_a_dump_is_committed_by_a_transaction(table: Table, tmp_path: Path) -> N
         txn.abort()
 
 
+@pytest.mark.live
 def test_derived_columns_that_others_have_written_since_are_a_conflict(table: Table, tmp_path: Path) -> None:
     dump = tmp_path / "enrichment.jsonl"
     base = table.snapshot().version
@@ -261,6 +267,7 @@ def test_derived_columns_that_others_have_written_since_are_a_conflict(table: Ta
     assert values(table, "y")[7] == 21
 
 
+@pytest.mark.live
 def test_bad_arguments_and_damaged_checkpoints(table: Table, tmp_path: Path) -> None:
     enrichment = table.enrich({"y": table["x"] * 2})
     file = tmp_path / "file"

@@ -38,6 +38,7 @@ def changed(after: int, until: int | None = None) -> tuple[int, int, int | None]
     return found.added, found.removed, found.changed
 
 
+@pytest.mark.live
 def test_changes_and_touched_keys_tell_enrichments_before_and_after_compactions(table: Table) -> None:
     ten = list(range(10))
     table.enrich({"y": table["x"] * 2}, where="id < 10").apply()  # 5

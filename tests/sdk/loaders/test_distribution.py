@@ -74,6 +74,7 @@ def test_ranks_take_equal_steps_and_see_every_row_once(
     assert sorted(row for each in batches for row in ids(each)) == expected
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("plan", PLANS)
 def test_a_second_resume_in_the_second_epoch_is_exact(data: Dataset, plan: str) -> None:
     prepared = PLANS[plan](data).map(doubled, schema=X)
@@ -343,7 +344,7 @@ def test_metrics_count_what_was_delivered(data: Dataset, workers: int) -> None:
     assert metrics.rows_per_second == metrics.rows / metrics.seconds
 
 
-@pytest.mark.slow
+@pytest.mark.live
 @pytest.mark.parametrize(
     ("workers", "method", "collated"),
     [
@@ -351,7 +352,7 @@ def test_metrics_count_what_was_delivered(data: Dataset, workers: int) -> None:
         (0, None, True),
         (2, "fork", False),
         (2, "fork", True),
-        pytest.param(1, "spawn", True, marks=pytest.mark.live),
+        (1, "spawn", True),
     ],
 )
 def test_metrics_count_files_that_were_there_or_fetched(

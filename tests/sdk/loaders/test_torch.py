@@ -406,6 +406,7 @@ def nothing_stays() -> Iterator[None]:
     assert descriptors() <= before
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("shuffle", [False, True])
 @pytest.mark.usefixtures("nothing_stays")

@@ -85,6 +85,7 @@ def test_the_last_batch_of_a_stream_is_known_to_be_the_last(ranks: int) -> None:
                 assert loader.epoch == 1
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_resumed_loop_over_the_length_has_the_rest_and_then_whole_epochs(workers: int) -> None:
     whole = stored().to_torch(batch_size=4)
@@ -127,6 +128,7 @@ def test_frameworks_see_sizes() -> None:
         loader.dataset[0]
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_dataloader_rebuilt_of_the_parts_delivers_the_epochs(workers: int) -> None:
     """As accelerate, Lightning and others build one: of the dataset, the batch sampler and collate_fn."""

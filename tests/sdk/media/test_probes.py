@@ -70,6 +70,7 @@ def test_hostile_images_give_nothing_and_do_no_harm() -> None:
     assert len(probes.reasons) == 10
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("command", ["crash", "exit", "hang", "spin", "swallow 2000000000", "write", "nonsense"])
 def test_what_one_file_does_is_not_felt_by_the_others(probes: Probes, command: str, tmp_path: Path) -> None:
     written = tmp_path / "out.bin"
@@ -79,6 +80,7 @@ def test_what_one_file_does_is_not_felt_by_the_others(probes: Probes, command: s
     assert not written.exists() or not written.stat().st_size
 
 
+@pytest.mark.live
 @pytest.mark.parametrize(
     ("command", "reason"),
     [

@@ -205,6 +205,7 @@ def test_removed_rows_are_read_as_they_were() -> None:
 # ------------------------------------------------------------------ side effects
 
 
+@pytest.mark.live
 def test_a_side_effect_gets_the_same_token_for_the_same_rows() -> None:
     seen: list[tuple[list[int], str]] = []
 

@@ -254,6 +254,7 @@ def test_a_search_sees_each_of_many_changes(client: Client, seed: int) -> None:
         check(index, table, draw)
 
 
+@pytest.mark.live
 def test_a_refresh_writes_new_segments_only_and_old_ones_go(client: Client, home: Path) -> None:
     table = table_of(client)
     draw = random.Random(1)

@@ -118,6 +118,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("name", ["r.jsonl", "r.parquet", "r.csv.xz"])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_what_passes_is_tried_again(web: Site, fault: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,6 +112,7 @@ def test_what_passes_is_asked_again(site: Site, fault: str) -> None:
     assert site.asked["/a.bin"] == 3
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("fault", [stalls, drips])
 def test_a_server_that_does_not_go_on_is_given_up(site: Site, fault: Fault) -> None:
     url = site.put("a.bin", CONTENT)
@@ -380,6 +381,7 @@ def test_equal_urls_are_fetched_once_by_many_processes(site: Site, tmp_path: Pat
     assert site.asked["/a.bin"] == 1
 
 
+@pytest.mark.live
 def test_a_process_that_is_killed_holds_up_nobody(site: Site, tmp_path: Path) -> None:
     url = site.put("a.bin", CONTENT)
     site.faults = [stalls]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import TYPE_CHECKING
 
 from cachetools import LRUCache
+
+from lakefeed.catalog.durability import local_path
 
 if TYPE_CHECKING:
     from pyiceberg.table.metadata import TableMetadata
@@ -14,18 +17,37 @@ METADATA_CACHE_SIZE = 16
 
 
 class MetadataCache:
-    """The metadata files that were used last, by location. Thread-safe."""
+    """The metadata files that were used last, by location. Thread-safe.
+
+    A local file that is gone or was overwritten, which damages a table, is not answered from the cache.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._metadata: LRUCache[str, TableMetadata] = LRUCache(METADATA_CACHE_SIZE)
+        self._metadata: LRUCache[str, tuple[TableMetadata, tuple[int, ...] | None]] = LRUCache(METADATA_CACHE_SIZE)
 
     def get(self, location: str | None) -> TableMetadata | None:
         """Returns the metadata at a location; None if the cache does not have it."""
+        if location is None:
+            return None
         with self._lock:
-            return self._metadata.get(location) if location is not None else None
+            metadata, status = self._metadata.get(location, (None, None))
+        return metadata if status is None or status == _status(location) else None
 
     def add(self, location: str, metadata: TableMetadata) -> None:
         """Adds the metadata at a location."""
+        status = _status(location)
         with self._lock:
-            self._metadata[location] = metadata
+            self._metadata[location] = metadata, status
+
+
+def _status(location: str) -> tuple[int, ...] | None:
+    """Returns the status of a local file; None if there is none."""
+    path = local_path(location)
+    if path is None:
+        return None
+    try:
+        status = os.stat(path)  # noqa: PTH116  # called for every read
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns, status.st_ino

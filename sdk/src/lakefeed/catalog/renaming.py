@@ -69,7 +69,7 @@ def current_name(lake: Lake, name: str, table_uuid: str) -> str:
         if _has_table(lake, following, table_uuid):
             return following
         moved = tombstones.deletion_of_table(lake.deletions(following), table_uuid)
-        if moved is None or not moved.to:
+        if moved is None or not moved.to or moved.to == tombstones.TRASH:
             break
         following = moved.to
     return name
