@@ -37,7 +37,7 @@ from lakefeed.routines import Cron, Routine
 from sensors.run_requests import MAX_ATTEMPTS
 from tests.orchestration.daemon import Dagster, write
 
-pytestmark = pytest.mark.usefixtures("lake")
+pytestmark = [pytest.mark.usefixtures("lake"), pytest.mark.live]
 PHOTOS = dataset_key("photos")
 
 
