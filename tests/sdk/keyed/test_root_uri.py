@@ -102,7 +102,7 @@ def test_roots_that_move_with_the_lake_or_are_shared_by_copies(
         assert rows(Table(name)) == ROWS
         Table(name).write({"id": [9], "x": [9], "y": [9]})
         assert rows(Table(name))[-1] == (9, 9, 9)
-        Dataset(name).delete()
+        Dataset(name).delete(permanent=True)
     assert not [path for path in (moved / "extra", tmp_path / "outside") if list(path.rglob("*.parquet"))]
 
 
