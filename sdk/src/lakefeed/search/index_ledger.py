@@ -16,12 +16,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import pyarrow as pa
 from pyiceberg.exceptions import NoSuchTableError
-from pyiceberg.table.update import RemoveSnapshotsUpdate
 
 from lakefeed.catalog.action import Fence, fence_value
-from lakefeed.catalog.ancestry import ancestry
 from lakefeed.catalog.commit import create
-from lakefeed.catalog.commit_retry import commit_metadata, unchanged_requirements
 from lakefeed.catalog.edit_commit import Draft, edit
 from lakefeed.catalog.hidden_tables import HiddenTables
 from lakefeed.catalog.lake import Lake
@@ -53,8 +50,6 @@ if TYPE_CHECKING:
 NAMESPACE: Final = "_indexes"
 DEFINITION: Final = "lakefeed.index.definition"
 SOURCE: Final = "source"
-OLD_VERSIONS: Final = 8
-"""After so many versions of a ledger, the older ones are removed, so that garbage collections remove their files."""
 _FIELDS: list[pa.Field[Any]] = [
     pa.field("name", pa.string()),
     pa.field("padding", pa.int32()),
@@ -221,18 +216,7 @@ class IndexLedger:
                 before_commit=check,
                 always=True,
             )
-        self._forget_old_versions()
-
-    def _forget_old_versions(self) -> None:
-        """Removes all versions but the last two from time to time."""
-
-        def change(table: Table) -> Any:
-            old = [snapshot.snapshot_id for snapshot in ancestry(table)][2:]
-            if len(old) < OLD_VERSIONS:
-                return (), ()
-            return unchanged_requirements(table), (RemoveSnapshotsUpdate(snapshot_ids=old),)
-
-        commit_metadata(self.tables, self.name, change)
+        self.tables.forget_old_versions(self.name)
 
     def drop(self) -> None:
         """Removes the index.
