@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import random
 import shutil
 from pathlib import Path
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from lakefeed import Dataset
+from lakefeed import Dataset, collect_garbage
 from lakefeed.catalog.lake import Lake
 from lakefeed.cli.main import cli
 from lakefeed.errors import IntegrityError, MissingFileError
@@ -19,6 +20,7 @@ from lakefeed.storage.blobs.packs import read_index
 from lakefeed.trees import FileTree
 from tests.sdk.media.pictures import write
 from tests.sdk.media.recorded import make_video, number
+from tests.sdk.test_garbage import age
 
 MIB = 1 << 20
 SIZE = 3 * MIB
@@ -127,6 +129,42 @@ def test_damage_names_the_file(home: Path, tmp_path: Path) -> None:
         pack.unlink()
     with pytest.raises(MissingFileError, match=r"the file 'models/weights.bin' of"):
         tree.get_local_copy()
+
+
+def test_files_that_were_damaged_are_stored_anew(home: Path, tmp_path: Path) -> None:
+    """By adding the same files, large and small, to the next version; a collection leaves the sound copies."""
+    folder = tmp_path / "files"
+    write(folder / "weights.bin", DATA)
+    write(folder / "small.txt", b"small")
+    write(folder / "alone.bin", DATA[:150_000])
+    write(folder / "sound.txt", b"sound")
+    tree = FileTree.create("model", "nets")
+    tree.add_files(folder)
+    tree.finalize(auto_upload=True)
+    damage_chunks(home)
+    for path in (home / "blobs" / "sha256").rglob("*"):
+        if path.is_file():
+            path.chmod(0o644)
+            path.write_bytes(b"x" * path.stat().st_size)
+    child = FileTree.create("model", parent_datasets=[tree])
+    assert tuple(child.sync_folder(folder)) == (0, 0)
+    assert not child.is_dirty()
+    for name in ("weights.bin", "small.txt", "alone.bin"):
+        with pytest.raises(IntegrityError, match=name):
+            tree.get_local_copy(files=name)
+    assert tuple(child.sync_folder(folder)) == (0, 0)
+    assert child.add_files(folder).unchanged == 4
+    assert child.is_dirty()
+    assert child.finalize(auto_upload=True)
+    assert (child.list_modified_files(), child.list_files(dataset_id=child.id)) == ([], [])
+    for name in ("weights.bin", "small.txt", "alone.bin"):
+        for each in (tree, child):
+            assert (Path(str(each.get_local_copy(files=name))) / name).read_bytes() == (folder / name).read_bytes()
+    age(home)
+    shutil.rmtree(Lake.current().settings.cache)  # as on another machine
+    collect_garbage(dry_run=False, grace=dt.timedelta(0))
+    for name in ("weights.bin", "small.txt", "alone.bin"):
+        assert (Path(str(tree.get_local_copy(files=name))) / name).read_bytes() == (folder / name).read_bytes()
 
 
 def test_a_tree_stores_the_change_of_a_large_file(home: Path, tmp_path: Path) -> None:

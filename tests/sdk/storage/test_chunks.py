@@ -258,10 +258,73 @@ def test_damage_is_an_error_that_names_the_blob(tmp_path: Path) -> None:
             read(sha(DATA))
     with pytest.raises(IntegrityError):
         store.local_path(sha(DATA))
-    assert put(store, DATA) < 10_000  # a save writes the list again
-    overwrite(store, pack.key, 999_999, DATA[999_999 - 8 :][:9])
+    assert 10_000 < put(store, DATA) < CHUNK_BYTES  # a save writes the list and the chunk again
+    assert put(store, DATA) == 0
     with store.open(sha(DATA)) as stream:
         assert stream.read() == DATA
+
+
+DAMAGE = b"damaged"
+SINGLE = DATA[: 200 << 10]
+
+
+def damage(store: BlobStore) -> None:
+    """Changes bytes of a small content of a pack, of a stand-alone blob, and of a chunk."""
+    for key in [info.key for folder in ("packs", "sha256") for info in store.backend.objects.list(folder)]:
+        data = Path(store.url, key).read_bytes()
+        if b"small" in data:
+            overwrite(store, key, data.index(b"small"), DAMAGE)
+            overwrite(store, key, data.index(DATA[1_000_000:1_000_032]), DAMAGE)
+        else:
+            overwrite(store, key, 1_000, DAMAGE)
+
+
+@pytest.mark.parametrize("reader", ["read", "local_path", "copy_to"])
+def test_a_content_that_a_read_has_seen_damaged_is_stored_anew(reader: str, tmp_path: Path) -> None:
+    """Whether it is small, stands alone or is cut; another machine reads the sound copy too."""
+    contents = [b"small content", SINGLE + b"alone", DATA]
+    digests = [sha(each) for each in contents]
+    store = local_store(tmp_path, below=100_000)
+    another = local_store(tmp_path, "another", below=100_000)
+
+    def save(store: BlobStore) -> int:
+        with store.open_writer() as writer:
+            assert [writer.put(each).sha256 for each in contents] == digests
+            writer.flush()
+            return writer.bytes_added
+
+    assert save(store) > SIZE
+    assert another.find_unsound(digests) == set()
+    damage(store)
+    assert save(store) == 0  # nobody knows of it
+    assert store.find_unsound(digests) == set()
+    for digest in digests:
+        with pytest.raises(IntegrityError, match=digest):
+            store.copy_to(digest, len) if reader == "copy_to" else getattr(store, reader)(digest)
+    assert store.find_unsound(digests) == set(digests)
+    later = local_store(tmp_path, below=100_000)  # as another process would do it
+    assert len(SINGLE) < save(later) < len(SINGLE) + CHUNK_BYTES
+    assert save(later) == save(store) == 0
+    for each in (store, later, another, local_store(tmp_path, "new", below=100_000)):
+        assert each.find_unsound(digests) == set()
+        assert [each.read(digest) for digest in digests] == contents
+        assert [each.local_path(digest, ".bin").read_bytes() for digest in digests] == contents
+        assert [each.copy_to(digest, len) for digest in digests] == [len(content) for content in contents]
+        with each.open(digests[2]) as stream:
+            assert stream.read() == DATA
+
+
+def test_a_lost_content_is_unsound_until_it_is_stored_again(tmp_path: Path) -> None:
+    store = local_store(tmp_path)
+    put(store, DATA)
+    for pack in packs(store):
+        Path(store.url, pack.key).unlink()
+    with pytest.raises(MissingFileError):
+        store.read(sha(DATA))
+    assert store.find_unsound([sha(DATA), sha(EDITED)]) == {sha(DATA), sha(EDITED)}
+    assert put(store, DATA) >= SIZE
+    assert store.find_unsound([sha(DATA)]) == set()
+    assert not store.backend.index.damaged
 
 
 def test_a_recipe_without_its_chunks_is_no_content(tmp_path: Path) -> None:

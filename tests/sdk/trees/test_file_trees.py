@@ -496,12 +496,26 @@ def test_delete_refuses_what_others_use(home: Path, tmp_path: Path) -> None:
     three.publish()
     with pytest.raises(InUseError, match="published"):
         FileTree.delete(dataset_project="animals", dataset_name="photos")
+    unread, read = drafts = [FileTree.create(name, "animals", [two]) for name in ("unread", "read")]
+    assert read.list_files() == ["a"]
     FileTree.delete(two.id, force=True)
     assert [each["version"] for each in FileTree.list_datasets()] == ["1.0.2", "1.0.0"]
     assert contents(FileTree.get(three.id)) == {"a": "3"}
     assert three.get_dependency_graph() == {three.id: [two.id], two.id: []}
-    with pytest.raises(TreeNotFoundError):
-        three.list_added_files()  # its parent is gone
+    lists = ("list_added_files", "list_modified_files", "list_removed_files", "list_renamed_files")
+    for each in (three, *drafts):
+        for name in lists:
+            with pytest.raises(
+                TreeNotFoundError, match=f"^the parent {two.id!r} of the file tree {each.id!r} was deleted"
+            ):
+                getattr(each, name)()
+    for act in (unread.list_files, unread.finalize, lambda: unread.add_files(folder), lambda: FileTree.get(unread.id)):
+        with pytest.raises(
+            TreeNotFoundError, match=f"^the parent {two.id!r} of the file tree {unread.id!r} was deleted"
+        ):
+            act()
+    for draft in drafts:
+        FileTree.delete(draft.id)
     assert three.list_modified_files(one.id) == ["a"]
     FileTree.delete(three.id, force=True)
     assert contents(FileTree.get(dataset_project="animals", dataset_name="photos")) == {"a": "1"}

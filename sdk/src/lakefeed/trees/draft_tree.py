@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import pyarrow as pa
 
 from lakefeed._arrow import compute as pc
-from lakefeed.errors import TreeStateError
+from lakefeed.errors import DatasetNotFoundError, TreeNotFoundError, TreeStateError, VersionNotFoundError
 from lakefeed.media.file import FILE
 from lakefeed.media.media_records import records_array
 from lakefeed.storage.cache.file_fingerprints import FileFingerprints
@@ -42,6 +42,7 @@ class DraftTree:
         facts: its facts.
         parents: the parents, in order.
         pending: by path, the local files that were added and are not uploaded yet; None for files that were removed.
+        origins: by path, the origins of pending files that are unchanged, and whose stored contents are damaged.
     """
 
     lake: Lake
@@ -49,6 +50,7 @@ class DraftTree:
     facts: DraftFacts
     parents: Sequence[FinishedTree]
     pending: dict[str, AnyFile | None] = field(default_factory=dict)
+    origins: dict[str, str | None] = field(default_factory=dict)
     _base: TreeRows | None = None
     _stored: tuple[int, TreeRows] | None = None
     _uploaded: set[str] = field(default_factory=set)
@@ -64,9 +66,11 @@ class DraftTree:
 
         Raises:
             ConflictingPathsError: a path is a file in one parent and a folder in another.
+            TreeNotFoundError: a parent was deleted.
         """
         if self._base is None:
-            self._base = overlay([each.rows for each in self.parents], [str(each.id) for each in self.parents])
+            rows = [parent_rows(each, self.id) for each in self.parents]
+            self._base = overlay(rows, [str(each.id) for each in self.parents])
         return self._base
 
     @property
@@ -141,14 +145,19 @@ class DraftTree:
         self._check_conflicts(stored, files, origin)
         positions = _positions(stored, files)
         unchanged = self._unchanged(stored, files, positions)
+        unsound = self.lake.blobs.find_unsound(set(unchanged.values()))
         added = modified = 0
         for path, file in files.items():
             was_pending, before = path in self.pending, self.pending.get(path)
             if path in unchanged:
                 added += was_pending and before is None
-                modified += before is not None
+                modified += before is not None and before != file
                 self.pending.pop(path, None)
+                if unchanged[path] in unsound:
+                    self.pending[path] = file  # the upload stores its content anew
+                    self.origins[path] = stored.table["origin"][positions[path]].as_py()
                 continue
+            self.origins.pop(path, None)
             exists = before is not None if was_pending else positions[path] is not None
             added += not exists
             modified += exists and before != file
@@ -185,12 +194,15 @@ class DraftTree:
 
     def _unchanged(
         self, stored: TreeRows, files: Mapping[str, AnyFile], positions: Mapping[str, int | None]
-    ) -> set[str]:
-        """Returns the paths whose stored file has the same content and executable bit. Hashes those of equal size."""
+    ) -> dict[str, str]:
+        """Returns the paths whose stored file has the same content and executable bit, with its SHA-256 or URL.
+
+        Hashes files of equal size.
+        """
         known = {path: at for path, at in positions.items() if at is not None}
         rows = stored.take(pa.array(list(known.values()), pa.int64()))
         sizes = column(rows.table, "file").field("size").to_pylist()
-        same: set[str] = set()
+        same: dict[str, str] = {}
         same_size: dict[LocalFile, tuple[str, str]] = {}
         facts = zip(known, sizes, *(each.to_pylist() for each in rows.contents), strict=True)
         for path, size, sha256, url, etag, executable in facts:
@@ -199,10 +211,10 @@ class DraftTree:
                 if file.size == size and file.executable == executable and sha256:
                     same_size[file] = path, sha256
             elif file.etag is not None and (file.url, file.etag, file.size) == (url, etag, size):
-                same.add(path)
+                same[path] = url
         hashes = hash_files(list(same_size), FileFingerprints(self.lake.settings.cache))
         digests = zip(same_size.values(), hashes, strict=True)
-        return same | {path for (path, sha256), own in digests if sha256 == own.hex()}
+        return same | {path: sha256 for (path, sha256), own in digests if sha256 == own.hex()}
 
     def _check_conflicts(self, stored: TreeRows, files: Mapping[str, AnyFile], origin: str) -> None:
         gone = {path for path, file in self.pending.items() if file is None}
@@ -219,6 +231,26 @@ class DraftTree:
             below = has_below(waiting, path)
             if below is not None:
                 raise conflict_error(path, below, origin)
+
+
+def parent_rows(parent: FinishedTree, child: TreeId) -> TreeRows:
+    """Returns the files of a parent.
+
+    Raises:
+        TreeNotFoundError: it was deleted. The message names it.
+    """
+    try:
+        return parent.rows
+    except (VersionNotFoundError, DatasetNotFoundError):
+        raise lost_parent_error(str(parent.id), child) from None
+
+
+def lost_parent_error(parent: str, child: TreeId) -> TreeNotFoundError:
+    """Returns the error for a tree whose parent was deleted."""
+    return TreeNotFoundError(
+        f"the parent {parent!r} of the file tree {str(child)!r} was deleted. A version can be compared with "
+        "another tree (dataset_id=…); a draft can only be deleted"
+    )
 
 
 def check_new_paths(rows: TreeRows, paths: Iterable[str], origin: str) -> None:

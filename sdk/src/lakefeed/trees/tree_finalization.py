@@ -12,11 +12,11 @@ from lakefeed.catalog.lake import Lake
 from lakefeed.errors import DatasetNotFoundError, InvalidArgumentError, TreeNotFoundError, TreeStateError
 from lakefeed.trees import tree_upload
 from lakefeed.trees.draft_tables import DraftFacts, DraftTable, facts_of
-from lakefeed.trees.draft_tree import DraftTree
+from lakefeed.trees.draft_tree import DraftTree, parent_rows
 from lakefeed.trees.finished_tree import FinishedTree, find_finished, tree_table
 from lakefeed.trees.tree_commit import commit_tree, taken_error, used_labels
 from lakefeed.trees.tree_identity import TreeId, dataset_name
-from lakefeed.trees.tree_lookup import tree_id_of
+from lakefeed.trees.tree_lookup import find_parents, tree_id_of
 from lakefeed.trees.tree_paths import check_conflicts
 from lakefeed.trees.tree_rows import ADD, REMOVE, TreeRows, apply_changes, compare, overlay
 
@@ -172,9 +172,10 @@ def parents_overlay(lake: Lake, tree: FinishedTree | DraftTree) -> TreeRows:
     """Returns the files of the parents of a tree.
 
     Raises:
-        TreeNotFoundError: a parent was deleted.
+        TreeNotFoundError: a parent was deleted. The message names it.
     """
     if isinstance(tree, DraftTree):
+        find_parents(lake, tree.id, tree.facts.parents)  # also if the files of a deleted one are still known here
         return tree.base
-    parents = [_finished(lake, TreeId.parse(parent), "parents") for parent in tree.parents]
-    return overlay([each.rows for each in parents], list(tree.parents))
+    parents = find_parents(lake, tree.id, tree.parents)
+    return overlay([parent_rows(each, tree.id) for each in parents], list(tree.parents))

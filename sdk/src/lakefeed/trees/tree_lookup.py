@@ -10,7 +10,7 @@ from typing import Any
 from lakefeed.catalog.lake import Lake
 from lakefeed.errors import DamagedDatasetError, DatasetNotFoundError, InvalidArgumentError, TreeNotFoundError
 from lakefeed.trees.draft_tables import DraftFacts, DraftTable, facts_of, list_drafts
-from lakefeed.trees.draft_tree import DraftTree
+from lakefeed.trees.draft_tree import DraftTree, lost_parent_error
 from lakefeed.trees.finished_tree import TREE, FinishedTree, find_finished, history
 from lakefeed.trees.tree_identity import TreeId, dataset_name, slug
 
@@ -46,11 +46,22 @@ def open_draft(lake: Lake, tree: TreeId, facts: DraftFacts) -> DraftTree:
     Raises:
         TreeNotFoundError: a parent was deleted.
     """
-    parents = [find_finished(lake, TreeId.parse(parent)) for parent in facts.parents]
-    lost = [name for name, parent in zip(facts.parents, parents, strict=True) if parent is None]
-    if lost:
-        raise TreeNotFoundError(f"the parent {lost[0]!r} of the draft {str(tree)!r} was deleted; delete the draft")
-    return DraftTree(lake, tree, facts, [parent for parent in parents if parent is not None])
+    return DraftTree(lake, tree, facts, find_parents(lake, tree, facts.parents))
+
+
+def find_parents(lake: Lake, tree: TreeId, parents: Sequence[str]) -> list[FinishedTree]:
+    """Returns the parents of a tree by their ids, in order.
+
+    Raises:
+        TreeNotFoundError: one was deleted. The message names it.
+    """
+    versions = []
+    for parent in parents:
+        version = find_finished(lake, TreeId.parse(parent))
+        if version is None:
+            raise lost_parent_error(parent, tree)
+        versions.append(version)
+    return versions
 
 
 @dataclass(frozen=True)

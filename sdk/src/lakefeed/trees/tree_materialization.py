@@ -92,11 +92,20 @@ class Materialization:
             if source is not None and link_sealed(source, target, file.size, file.executable):
                 return
         try:
-            write_sealed(target, file.executable, partial(self._fill, file))
+            self._write(file, target)
         except (MissingFileError, IntegrityError) as error:
             raise type(error)(f"the file {file.path!r} of {self.tree!r}: {error}") from error
         with self._lock:
             self._first[key] = target  # the newest, because the older ones may have as many links as they can
+
+    def _write(self, file: CopiedFile, target: str) -> None:
+        fill = partial(self._fill, file)
+        try:
+            write_sealed(target, file.executable, fill)
+        except IntegrityError:
+            if file.external is not None or self.store.find_unsound([file.sha256]):
+                raise
+            write_sealed(target, file.executable, fill)  # from another copy in the store
 
     def _fill(self, file: CopiedFile, write: Callable[[bytes], object]) -> int:
         return self.store.copy_to(file.sha256, write) if file.external is None else file.external.copy_to(write)

@@ -142,14 +142,20 @@ class _Rows:
                 ]
                 pending = contents.begin(sources)
                 if before is not None:
-                    yield _records(before[0], contents.finish(before[1]))
+                    yield self._records(before[0], contents.finish(before[1]))
                 before = group, pending
             if before is not None:
-                yield _records(before[0], contents.finish(before[1]))
+                yield self._records(before[0], contents.finish(before[1]))
         self._writer.flush()
 
+    def _records(self, group: list[tuple[str, LocalFile]], contents: list[StoredContent]) -> pa.RecordBatch:
+        origins = self._draft.origins
+        return _records(group, contents, [origins.get(path) for path, _ in group])
 
-def _records(group: list[tuple[str, LocalFile]], contents: list[StoredContent]) -> pa.RecordBatch:
+
+def _records(
+    group: list[tuple[str, LocalFile]], contents: list[StoredContent], origins: list[str | None]
+) -> pa.RecordBatch:
     size, names = len(group), [path.rpartition("/")[2] for path, _ in group]
     fields: dict[str, Any] = {
         "sha256": [content.sha256.hex() for content in contents],
@@ -166,7 +172,7 @@ def _records(group: list[tuple[str, LocalFile]], contents: list[StoredContent]) 
         records,
         pa.array([file.executable for _, file in group], pa.bool_()),
         pa.nulls(size, pa.string()),
-        pa.nulls(size, pa.string()),
+        pa.array(origins, pa.string()),
         pa.array([ADD] * size, pa.string()),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=CHANGE_SCHEMA)

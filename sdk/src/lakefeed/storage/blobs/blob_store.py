@@ -135,6 +135,11 @@ class BlobStore:
             if self.backend.single_blobs.is_empty():
                 raise UnreachableError(f"the blob store {self.url!r} is empty or missing: is it mounted?")
 
+    def find_unsound(self, digests: Iterable[str]) -> set[str]:
+        """Returns those blobs that reads on this machine have shown to be lost or damaged, and that still are."""
+        with wrap_os_errors(f"cannot read from the blob store {self.url!r}"):
+            return self.backend.find_unsound(digests)
+
     def locate(self, sha256: str) -> str:
         """Returns the URL of a blob as far as it is known here, with a byte range if the blob lies in a pack."""
         return self.backend.locate(check_digest(sha256))
@@ -158,14 +163,11 @@ class BlobStore:
         if not self.is_local:
             return self._read_cached(check_digest(sha256), suffix)
         try:
-            with self._open(check_digest(sha256)) as stream:
-                data = stream.read()
+            return self._read_stored(check_digest(sha256))
         except MissingFileError:
             if self._cache.find(sha256, suffix) is None:
                 raise
             return self._read_cached(sha256, suffix)  # the store has lost the blob, the cache has not
-        self._verify(sha256, data)
-        return data
 
     def copy_to(self, sha256: str, write: Callable[[bytes], object]) -> int:
         """Passes the bytes of a blob to ``write``, in parts, and returns their number. Keeps no copy in the cache.
@@ -176,7 +178,9 @@ class BlobStore:
         """
         with self._open(check_digest(sha256)) as stream:
             digest, size = sha256_stream(stream, into=write)
-        self._require_digest(sha256, digest)
+        if digest != sha256:
+            self._require_other_copy(sha256)
+            require_digest(sha256, digest, self.locate(sha256))
         return size
 
     def open(self, sha256: str, suffix: str = "") -> BinaryIO:
@@ -247,29 +251,45 @@ class BlobStore:
         copy = self._cache.read(sha256, suffix)
         if copy is not None and sha256_bytes(copy) == sha256:
             return copy
-        with self._open(sha256) as stream:
-            data = stream.read()
-        self._verify(sha256, data)
+        data = self._read_stored(sha256)
         self._cache.add(data, suffix, sha256)  # if there is space
         return data
 
-    def _verify(self, sha256: str, data: bytes) -> None:
-        """Raises IntegrityError if the bytes are not those of the blob."""
-        self._require_digest(sha256, sha256_bytes(data))
+    def _read_stored(self, sha256: str) -> bytes:
+        """Returns the verified bytes of a blob in the store, of another copy if one is damaged."""
+        with self._open(sha256) as stream:
+            data = stream.read()
+        if sha256_bytes(data) != sha256:
+            self._require_other_copy(sha256)
+            with self._open(sha256) as stream:
+                data = stream.read()
+            require_digest(sha256, sha256_bytes(data), self.locate(sha256))
+        return data
 
-    def _require_digest(self, sha256: str, digest: str) -> None:
-        """Raises IntegrityError unless the digests are equal. The message locates the blob, or its damaged chunk."""
-        if digest != sha256:
-            self.backend.check_chunks(sha256)
-            require_digest(sha256, digest, self.locate(sha256))
+    def _require_other_copy(self, sha256: str) -> None:
+        """Records which copies of a blob are damaged.
+
+        Raises:
+            IntegrityError: all are. The message locates the blob, or its damaged chunk.
+        """
+        with self._reading(sha256):
+            has_other = self.backend.check_copies(sha256)
+        if not has_other:
+            raise IntegrityError(
+                f"{self.locate(sha256)} holds other bytes than were saved: its SHA-256 is not {sha256}. A save of the "
+                "same content stores it anew"
+            )
 
     def _fill(self, sha256: str, suffix: str) -> Path:
+        try:
+            return self._fill_once(sha256, suffix)
+        except IntegrityError:
+            self._require_other_copy(sha256)
+            return self._fill_once(sha256, suffix)
+
+    def _fill_once(self, sha256: str, suffix: str) -> Path:
         with self._open(sha256) as stream, self._caching():
-            try:
-                return self._cache.fill(sha256, suffix, stream, self.locate(sha256))
-            except IntegrityError:
-                self.backend.check_chunks(sha256)
-                raise
+            return self._cache.fill(sha256, suffix, stream, self.locate(sha256))
 
     @contextmanager
     def _open(self, sha256: str) -> Iterator[BinaryIO]:
@@ -284,6 +304,7 @@ class BlobStore:
         except FileError:
             raise
         except (FileNotFoundError, NotADirectoryError):
+            self.backend.index.mark_lost(sha256)
             raise MissingFileError(f"the blob store {self.url!r} has no blob with sha256 {sha256}") from None
         except OSError as error:
             raise FileError(f"cannot read from the blob store {self.url!r}: {error}") from error

@@ -18,6 +18,7 @@ from lakefeed._units import MIB
 from lakefeed.errors import FileError
 from lakefeed.storage.blobs.chunk_writer import write_chunks
 from lakefeed.storage.blobs.chunking import HEAD_BYTES, cut, is_compressed
+from lakefeed.storage.blobs.damage_marks import publish_damage
 from lakefeed.storage.blobs.leases import Heartbeat, begin_lease, mark_lake, read_pending_deletes, require_active
 from lakefeed.storage.blobs.objects import BLOBS, LocalObjects, digest_of
 from lakefeed.storage.blobs.packed_blobs import PackedBlobs
@@ -104,6 +105,8 @@ class BlobWriter:
             # Others write to the index too, so only packs that existed at this point are trusted.
             self._trusted |= self._store.index.refresh() - self._pending_deletes
             mark_lake(self._store.objects, self._lake)
+            self._store.index.reload_damaged()
+            publish_damage(self._store.objects, self._store.index.damaged_copies)
             self._at("looked")
             self._uploads = ThreadPoolExecutor(1, thread_name_prefix="lakefeed-packs")
             self._stack.callback(self._uploads.shutdown)
@@ -150,7 +153,7 @@ class BlobWriter:
 
     def _split_trusted(self, digests: Sequence[bytes]) -> tuple[set[bytes], list[bytes]]:
         """Returns the contents of `_find_trusted`, and those of the others that have a recipe."""
-        ranges = self._store.index.find_all(digests, self._trusted)
+        ranges = self._store.index.find_sound(digests, self._trusted)
         known = {digest for digest, location in ranges.items() if not location.is_recipe}
         known |= self._find_packed(digests)
         if self._store.single_blobs.cheap_lookups:
@@ -174,7 +177,7 @@ class BlobWriter:
         recipes = [digest for digest, location in index.find_all(list(digests)).items() if location.is_recipe]
         self._protect_chunked([digest for digest in recipes if digest not in self.find_known([digest])])
         whole = [digest for digest in digests if digest not in recipes]
-        packed, sure = index.find_all(whole), index.find_all(whole, self._trusted)
+        packed, sure = index.find_all(whole), index.find_sound(whole, self._trusted)
         for digest in whole:
             in_danger = digest in packed or self._store.single_blobs.key(digest.hex()) in self._pending_deletes
             if digest not in sure and in_danger and not self._is_single(digest.hex()):
@@ -297,9 +300,7 @@ class BlobWriter:
         if self._pending_deletes:
             return self._put_in_own_pack(source)
         blob = Blob(
-            *self._store.single_blobs.put(
-                source, lambda sha256: self._new_objects.add(self._store.single_blobs.key(sha256))
-            )
+            *self._store.put(source, lambda sha256: self._new_objects.add(self._store.single_blobs.key(sha256)))
         )
         self._unsynced_blobs.add(blob.sha256)
         self.bytes_added += source.tell() - start
@@ -337,7 +338,8 @@ class BlobWriter:
         shard = sha256[:2]
         if shard not in self._shards:
             listed = self._store.objects.list(f"{BLOBS}/{shard}")
-            self._shards[shard] = {digest_of(info.key) for info in listed if info.key not in self._pending_deletes}
+            present = {digest_of(info.key) for info in listed if info.key not in self._pending_deletes}
+            self._shards[shard] = {each for each in present if not self._store.is_damaged_single(each)}
         return sha256 in self._shards[shard]
 
     def _may_be_single(self, source: BinaryIO, size: int) -> bool:
@@ -353,9 +355,8 @@ class BlobWriter:
             return size in self._single_sizes
 
     def _is_single(self, sha256: str) -> bool:
-        return (
-            self._store.single_blobs.key(sha256) not in self._pending_deletes
-            and self._store.single_blobs.size(sha256) is not None
+        return self._store.single_blobs.key(sha256) not in self._pending_deletes and self._store.has_sound_single(
+            sha256
         )
 
     def _put_in_own_pack(self, source: BinaryIO) -> Blob:

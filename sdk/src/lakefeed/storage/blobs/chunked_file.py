@@ -113,6 +113,7 @@ class ChunkedFile(io.RawIOBase):
             if data is not None:
                 return start, data
             if not self._other_recipes:
+                self._contents.index.mark_lost(self._recipe.sha256.hex())
                 raise MissingFileError(
                     f"the blob store has lost the bytes {start}-{base + int(parts.ends[number]) - 1} of the blob "
                     f"{self._recipe.sha256.hex()}: it has no chunk {parts.digest(number).hex()}"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lakefeed.storage.blobs.chunk_marker import ChunkMarker, Digests, Positions, find_positions
+from lakefeed.storage.blobs.damage_marks import read_damage
 from lakefeed.storage.blobs.leases import (
     LEASES,
     PENDING_DELETES,
@@ -19,7 +20,7 @@ from lakefeed.storage.blobs.leases import (
     list_active,
     remove_expired,
 )
-from lakefeed.storage.blobs.objects import BLOBS, ObjectInfo, digest_of
+from lakefeed.storage.blobs.objects import BLOBS, Copy, ObjectInfo, digest_of
 from lakefeed.storage.blobs.packed_blobs import PackedBlobs
 from lakefeed.storage.blobs.packs import PackEntries, is_pack_key, read_index
 from lakefeed.storage.disk.hashing import is_digest
@@ -66,6 +67,8 @@ class Inventory:
             inventory._add_blob(info)
             is_whole[inventory.stored[-1].reachable] = True
         inventory._drop_incomplete(chunks, is_whole)
+        if damaged := read_damage(store.objects).union(store.index.damaged):
+            inventory._drop_damaged({info.key: index for info, index in chunks.packs}, damaged)
         return inventory
 
     def find_unneeded(self, young: Callable[[ObjectInfo], bool]) -> list[StoredObject]:
@@ -104,6 +107,28 @@ class Inventory:
                 incomplete[recipe.pack].append(own)
         for number, stored in enumerate(self.stored):
             if dropped := [own for own in incomplete.get(stored.info.key, ()) if complete[own]]:
+                self.stored[number] = replace(stored, reachable=np.setdiff1d(stored.reachable, dropped))
+
+    def _drop_damaged(self, packs: Mapping[str, PackEntries], damaged: Collection[Copy]) -> None:
+        """Lets no copy that is known to be damaged count, if there is another one."""
+        starts = defaultdict[str, list[int]](list)
+        for key, start in damaged:
+            starts[key].append(start)
+        nothing = np.empty(0, np.int64)
+        lost: list[Positions] = []
+        for stored in self.stored:
+            key = stored.info.key
+            if key in packs:
+                index = packs[key]
+                bad = index["sha256"][np.isin(index["offset"], starts.get(key, []))]
+                lost.append(np.intersect1d(find_positions(self.reachable, bad)[0], stored.reachable))
+            else:
+                lost.append(stored.reachable if key in starts else nothing)
+        sound = np.zeros(len(self.reachable), bool)
+        for stored, own in zip(self.stored, lost, strict=True):
+            sound[np.setdiff1d(stored.reachable, own)] = True
+        for number, (stored, own) in enumerate(zip(self.stored, lost, strict=True)):
+            if dropped := own[sound[own]].tolist():
                 self.stored[number] = replace(stored, reachable=np.setdiff1d(stored.reachable, dropped))
 
     def _add_pack(self, info: ObjectInfo, index: PackEntries) -> None:

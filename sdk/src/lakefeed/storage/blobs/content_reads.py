@@ -70,18 +70,21 @@ class ContentReader:
         """Returns contents; the result lacks those that the store does not have.
 
         Raises:
-            IntegrityError: a content is damaged.
+            IntegrityError: a content is damaged, in all copies.
         """
         contents: dict[bytes, bytes] = {}
         missing = list(dict.fromkeys(digests))
         for _ in range(MAX_LOOKUPS):
             seen, ranges = self.index.refresh_count, self._find(missing)
             with suppress(FileNotFoundError, NotADirectoryError):  # a collection has moved the contents
+                damaged: dict[bytes, ObjectRange] = {}
                 for group in group_ranges(ranges.items()):
                     for digest, data in read_group(self.objects, group):
                         if len(data) != ranges[digest].length or (verify and not _fits(digest, data)):
-                            raise _damage_error(self.objects, digest, ranges[digest])
-                        contents[digest] = data
+                            damaged[digest] = ranges[digest]
+                        else:
+                            contents[digest] = data
+                self._require_other_copies(damaged)
             missing = [digest for digest in missing if digest not in contents]
             for digest in [digest for digest in missing if digest not in ranges]:
                 with suppress(FileNotFoundError, NotADirectoryError):
@@ -132,6 +135,19 @@ class ContentReader:
     def _find(self, digests: Sequence[bytes]) -> Mapping[bytes, ObjectRange]:
         locations = self.index.find_all(digests)
         return {digest: location for digest, location in locations.items() if not location.is_recipe}
+
+    def _require_other_copies(self, damaged: Mapping[bytes, ObjectRange]) -> None:
+        """Records damaged copies, so that the next look-up returns others.
+
+        Raises:
+            IntegrityError: there are no others.
+        """
+        for location in damaged.values():
+            self.index.mark_damaged(location.copy)
+        others = self.index.find_sound(list(damaged))
+        for digest, location in damaged.items():
+            if digest not in others:
+                raise _damage_error(self.objects, digest, location)
 
     def _read_single(self, digest: bytes) -> bytes:
         with self.open_single(digest.hex()) as stream:

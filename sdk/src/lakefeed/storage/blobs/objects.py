@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from lakefeed.errors import UnsupportedError
 from lakefeed.storage.disk.atomic_write import publish, staged_file, sync_directories, sync_file
@@ -60,6 +60,10 @@ def digest_of(key: str) -> str:
     return key.removeprefix(f"{BLOBS}/").replace("/", "")
 
 
+Copy: TypeAlias = tuple[str, int]
+"""The key of an object and the position of a content in it."""
+
+
 class ObjectRange(NamedTuple):
     """The bytes of a content, or of the recipe of a content: the key of the object, and the position in it."""
 
@@ -72,6 +76,11 @@ class ObjectRange(NamedTuple):
     def end(self) -> int:
         """The position after the last byte."""
         return self.start + self.length
+
+    @property
+    def copy(self) -> Copy:
+        """The key and the position, which identify this copy of the content."""
+        return self.key, self.start
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""An index of the contents of all packs of a store, in the cache folder. It is built from the packs themselves."""
+"""An index of the contents of all packs of a store, in the cache folder. It is built from the packs themselves.
+
+It also records which copies of contents readers of this machine have seen damaged, so that a save stores them anew.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from lakefeed.storage.blobs.objects import ObjectInfo, ObjectRange, Objects
+from lakefeed.storage.blobs.objects import Copy, ObjectInfo, ObjectRange, Objects
 from lakefeed.storage.blobs.packs import FOLDER, PackEntries, is_pack_key, raw_digests, read_index
 from lakefeed.storage.disk.sqlite_file import Database, insert_rows
 
@@ -25,9 +28,14 @@ CREATE TABLE IF NOT EXISTS contents (
     is_recipe INTEGER NOT NULL,
     PRIMARY KEY (sha256, pack)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS damaged (
+    key TEXT NOT NULL, start INTEGER NOT NULL, PRIMARY KEY (key, start)
+) WITHOUT ROWID;
 """
 LAYOUT = 2
 MAX_PREFETCHED = 65_536
+LOST = "lost/"
+"""Begins the key of a blob that the store lacked when it was read. No object has such a key."""
 
 
 class PackIndex:
@@ -40,6 +48,8 @@ class PackIndex:
         self._refreshing = threading.Lock()
         self._refresh_count = 0
         self._prefetched: dict[bytes, ObjectRange | None] = {}
+        self._damaged: set[Copy] | None = None
+        self._marking = threading.Lock()
 
     @property
     def refresh_count(self) -> int:
@@ -63,13 +73,73 @@ class PackIndex:
         """Returns the ranges of those contents that are known here.
 
         Considers only the packs ``only`` if that is given. The range is that of a recipe if no pack has the content
-        itself.
+        itself, and that of a damaged copy if there is no other.
         """
         ranges: dict[bytes, ObjectRange] = {}
         for digest, location in self._find_rows(digests, only):
-            if not (location.is_recipe and digest in ranges):
+            other = ranges.get(digest)
+            if other is None or self._is_better(location, other):
                 ranges[digest] = location
         return ranges
+
+    def find_sound(self, digests: Sequence[bytes], only: Collection[str] | None = None) -> dict[bytes, ObjectRange]:
+        """Returns the ranges of `find_all` that are not known to be damaged."""
+        ranges, damaged = self.find_all(digests, only), self.damaged
+        return {digest: each for digest, each in ranges.items() if each.copy not in damaged} if damaged else ranges
+
+    def find_copies(self, digest: bytes) -> list[ObjectRange]:
+        """Returns the ranges of the content with a raw SHA-256 in all packs that have it itself."""
+        return [location for _, location in self._find_rows([digest], None) if not location.is_recipe]
+
+    def _is_better(self, location: ObjectRange, other: ObjectRange) -> bool:
+        is_damaged, other_is_damaged = location.copy in self.damaged, other.copy in self.damaged
+        return other_is_damaged if is_damaged != other_is_damaged else not location.is_recipe
+
+    @property
+    def damaged(self) -> set[Copy]:
+        """The copies that are known to be damaged, and the blobs that are known to be lost.
+
+        As of the last `reload_damaged`, with those that this process has seen since.
+        """
+        return self.reload_damaged() if self._damaged is None else self._damaged
+
+    @property
+    def damaged_copies(self) -> list[Copy]:
+        """The copies of `damaged`, without blobs that are lost."""
+        return [copy for copy in list(self.damaged) if not copy[0].startswith(LOST)]
+
+    def reload_damaged(self) -> set[Copy]:
+        """Returns `damaged`, with what other processes of this machine have seen."""
+        sql = "SELECT key, start FROM damaged"
+        with self._marking:
+            rows = self._database.read(lambda connection: connection.execute(sql).fetchall())
+            self._damaged = {(key, start) for key, start in rows}
+            return self._damaged
+
+    def mark_damaged(self, copy: Copy) -> None:
+        """Records that a copy is damaged."""
+        if copy not in self.damaged:
+            self._change_damaged("INSERT OR IGNORE INTO damaged VALUES (?, ?)", copy)
+            self.damaged.add(copy)
+
+    def mark_lost(self, sha256: str) -> None:
+        """Records that the store lacks a blob, or chunks of it, that was read."""
+        self.mark_damaged((LOST + sha256, 0))
+
+    def unmark_lost(self, sha256: str) -> None:
+        """Records that the store has a blob again."""
+        self.unmark_damaged((LOST + sha256, 0))
+
+    def unmark_damaged(self, copy: Copy) -> None:
+        """Records that a copy was written again."""
+        if copy in self.damaged:
+            self._change_damaged("DELETE FROM damaged WHERE key = ? AND start = ?", copy)
+            self.damaged.discard(copy)
+
+    def _change_damaged(self, sql: str, copy: Copy) -> None:
+        with self._marking:
+            self._database.write(lambda connection: connection.execute(sql, copy))
+        self._prefetched.clear()
 
     def find_recipes(self, digest: bytes, only: Collection[str] | None = None) -> list[ObjectRange]:
         """Returns the ranges of the recipes of the content with a raw SHA-256. Several packs may have one."""
@@ -95,8 +165,8 @@ class PackIndex:
                 return frozenset()
             listed = {info.key: info for info in self._objects.list(FOLDER) if is_pack_key(info.key)}
             known = set(self.packs())
-            for key in listed.keys() - known:
-                self._read(listed[key])
+            for info in sorted((listed[key] for key in listed.keys() - known), key=lambda info: info.modified):
+                self._read(info)  # the newest last, because of several copies of a content the last one counts
             if deleted := known - listed.keys():
                 self._forget(deleted)
             self._prefetched.clear()  # unknown contents may be known now
@@ -142,6 +212,7 @@ class PackIndex:
         def work(connection: sqlite3.Connection) -> None:
             connection.executemany("DELETE FROM packs WHERE key = ?", [(key,) for key in keys])
             connection.execute("DELETE FROM contents WHERE pack NOT IN (SELECT id FROM packs)")
+            connection.executemany("DELETE FROM damaged WHERE key = ?", [(key,) for key in keys])
 
         self._database.write(work)
 

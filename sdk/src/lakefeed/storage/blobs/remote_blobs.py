@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, ClassVar, cast
@@ -17,7 +17,7 @@ from lakefeed.errors import (
     UnreachableError,
 )
 from lakefeed.storage.blobs.objects import RemoteObjects, blob_key
-from lakefeed.storage.blobs.step_hooks import StepHook, ignore_step
+from lakefeed.storage.blobs.step_hooks import StepHook, ignore_step, trust_all
 from lakefeed.storage.disk.hashing import CHUNK_BYTES, sha256_stream
 from lakefeed.storage.remote.credentials import access_advice, causes
 from lakefeed.storage.remote.multipart import discard_upload
@@ -56,11 +56,13 @@ class RemoteBlobs:
         with self.store_errors():
             return cast(BinaryIO, self.filesystem().open(self._url(sha256), "rb"))
 
-    def put(self, source: BinaryIO, writing: StepHook = ignore_step) -> tuple[str, int]:
+    def put(
+        self, source: BinaryIO, writing: StepHook = ignore_step, distrusted: Callable[[str], bool] = trust_all
+    ) -> tuple[str, int]:
         """Stores the rest of ``source`` (seekable). Reads it once for the digest, and again only if it is new."""
         start = source.tell()
         digest, size = sha256_stream(source)
-        if self.size(digest) != size:
+        if self.size(digest) != size or distrusted(digest):
             source.seek(start)
             writing(digest)
             with self.store_errors():
