@@ -1,10 +1,14 @@
 """File trees: many small files, unchanged syncs, copies, one change among many, and small changes of a large file.
 
     python sdk/benchmarks/trees.py [files] [--rows ROWS] [--large MIB]
+    python sdk/benchmarks/trees.py [files] --peers dvc restic [--large MIB] [--rounds ROUNDS]
 
 Seconds, CPU seconds and, for a large file, the bytes that are stored. Beside them, in the same run: hashing and writing
 the same bytes. ``--rows`` is the size of a tree without contents, of which one file changes. A size of 0 leaves a part
 out.
+
+``--peers`` compares file trees with DVC and restic instead, which are found on PATH or given as ``dvc=PROGRAM``: 10,000
+files and one of 256 MiB by default.
 """
 
 from __future__ import annotations
@@ -22,10 +26,11 @@ from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
+from _tree_peers import compare, find_peers
 
 FILES, FILE_BYTES = 10_000, 20_000
 ROWS = 1_000_000
-LARGE_MIB = 1024
+LARGE_MIB, PEERS_LARGE_MIB = 1024, 256
 RACY_SECONDS = 2.1
 
 
@@ -187,11 +192,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="?", type=int, default=FILES)
     parser.add_argument("--rows", type=int, default=ROWS)
-    parser.add_argument("--large", type=int, default=LARGE_MIB)
+    parser.add_argument("--large", type=int)
+    parser.add_argument("--peers", nargs="+", default=[], metavar="NAME")
+    parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
+    try:
+        programs = find_peers(arguments.peers)
+    except ValueError as error:
+        parser.error(str(error))
+    if arguments.large is None:
+        arguments.large = PEERS_LARGE_MIB if programs else LARGE_MIB
     with tempfile.TemporaryDirectory() as folder:
         os.environ["LAKEFEED_HOME"] = f"{folder}/home"
         os.chdir(folder)
+        if programs:
+            compare(programs, arguments.files, arguments.large, arguments.rounds)
+            return
         if arguments.files:
             bench_small_files(arguments.files)
         if arguments.rows:
