@@ -32,6 +32,10 @@ tree.sync_folder(folder)
 tree.upload(show_progress=False)
 tree.finalize()
 """
+LAKEFEED_START = """
+from lakefeed.trees import FileTree
+FileTree.list_datasets("peers")
+"""
 LAKEFEED_COPY = """
 import sys
 from lakefeed.trees import FileTree
@@ -52,6 +56,10 @@ class Contestant(Protocol):
 
     def prepare(self) -> None:
         """Makes an empty store."""
+        ...
+
+    def start(self) -> None:
+        """Looks at the versions."""
         ...
 
     def commit(self, folder: Path) -> None:
@@ -77,6 +85,10 @@ class Lakefeed:
 
     def prepare(self) -> None:
         self.store.mkdir()
+        self.start()  # the bytecode of the modules is written
+
+    def start(self) -> None:
+        self._run(LAKEFEED_START)
 
     def commit(self, folder: Path) -> None:
         self._run(LAKEFEED_COMMIT, str(folder), folder.name)
@@ -86,7 +98,8 @@ class Lakefeed:
 
     def _run(self, code: str, *arguments: str) -> None:
         places = {"LAKEFEED_HOME": str(self.store), "LAKEFEED_CACHE_DIR": str(self.home / "lakefeed-cache")}
-        run([self.program, "-c", code, *arguments], self.home, places)
+        variables = {**places, "PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(self.home.parent / "bytecode")}
+        run([self.program, "-c", code, *arguments], self.home, variables)
 
 
 @dataclass
@@ -102,7 +115,12 @@ class Dvc:
         return self.home / ".dvc" / "cache"
 
     def prepare(self) -> None:
-        self._start(self.home)
+        self._run(self.home, "init", "--no-scm")
+        for option in ("core.analytics", "core.check_update"):
+            self._run(self.home, "config", option, "false")
+
+    def start(self) -> None:
+        self._run(self.home, "status")
 
     def commit(self, folder: Path) -> None:
         self._run(self.home, "add", folder.name)
@@ -114,11 +132,6 @@ class Dvc:
             config.write(f"[cache]\n    dir = {self.store}\n")
         shutil.copyfile(self.home / f"{folder.name}.dvc", target / f"{folder.name}.dvc")
         self._run(target, "checkout")
-
-    def _start(self, folder: Path) -> None:
-        self._run(folder, "init", "--no-scm")
-        for option in ("core.analytics", "core.check_update"):
-            self._run(folder, "config", option, "false")
 
     def _run(self, folder: Path, *arguments: str) -> None:
         places = {name: str(self.home / "dvc-places") for name in ("DVC_SITE_CACHE_DIR", "DVC_GLOBAL_CONFIG_DIR")}
@@ -139,6 +152,9 @@ class Restic:
 
     def prepare(self) -> None:
         self._run("init", "--repository-version", "2")
+
+    def start(self) -> None:
+        self._run("snapshots")
 
     def commit(self, folder: Path) -> None:
         self._run("backup", folder.name)
@@ -241,6 +257,7 @@ def take_turns(
         path = folder / f"{number % 100:02}" / f"{number:06}.bin"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(random.bytes(FILE_BYTES))
+    step("start, and a look at the versions", lambda each: each.start())
     step(f"commit of {files:,} files of 20 KB", lambda each: each.commit(folder))
     step("commit without a change", lambda each: each.commit(folder))
     (folder / "00" / "000000.bin").write_bytes(random.bytes(FILE_BYTES))

@@ -155,7 +155,7 @@ class DraftTree:
                 self.pending.pop(path, None)
                 if unchanged[path] in unsound:
                     self.pending[path] = file  # the upload stores its content anew
-                    self.origins[path] = stored.table["origin"][positions[path]].as_py()
+                    self.origins[path] = stored.table["origin"][positions[path] or 0].as_py()
                 continue
             self.origins.pop(path, None)
             exists = before is not None if was_pending else positions[path] is not None
