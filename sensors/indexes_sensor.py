@@ -1,6 +1,7 @@
 """The sensor that refreshes declared indexes when their tables have new versions."""
 
 from collections.abc import Sequence
+from functools import cache
 
 from dagster import (
     AssetSelection,
@@ -33,13 +34,15 @@ def indexes_sensor(indexes: Sequence[IndexSpec]) -> SensorDefinition:
     def refresh_indexes(context: SensorEvaluationContext, catalog: CatalogResource) -> SensorResult:
         runs, watch, heads = RunQueue.of(context.instance), SensorCursor.parse(context.cursor), catalog.heads()
         states = {name: fingerprint(each.state, heads.get(each.on)) for name, each in named.items()}
-        requests = []
+        requests, tables = [], cache(catalog.state)  # many indexes may be of one table
         for name in watch.unsettled_names(states):
             key = index_key(name)
+            if runs.is_full:
+                break  # the others are examined when runs have ended
             if runs.under_way(key):
                 continue  # examined again when it has ended
             with log_and_go_on(context, f"index {name} is not refreshed"):
-                table = catalog.state(named[name].on)
+                table = tables(named[name].on)
                 newest = table.numbers[-1] if table and table.numbers else None
                 if table is None or newest is None or indexed_version(named[name]) == newest:
                     watch.settle(name, states[name])

@@ -89,6 +89,11 @@ class RunQueue:
         """Returns whether a run that a sensor requested is queued or running."""
         return asset.to_user_string() in self.busy
 
+    @property
+    def is_full(self) -> bool:
+        """Whether so many runs are unfinished that none is requested."""
+        return len(self.busy) >= MAX_UNFINISHED_RUNS
+
     def close_dead(self) -> None:
         """Ends the runs whose process died without notice (power cut, SIGKILL)."""
         for record in self.records:
@@ -106,7 +111,7 @@ class RunQueue:
         A tick that is repeated after a crash requests the same run key, so it starts nothing twice.
         """
         work = asset.to_user_string()
-        if work in self.busy or len(self.busy) >= MAX_UNFINISHED_RUNS:
+        if work in self.busy or self.is_full:
             return None
         earlier = self.instance.get_run_records(RunsFilter(tags={RANGE_TAG: span, STATE_TAG: retries.state}))
         # A run that never began is not a failed attempt.

@@ -10,9 +10,11 @@ import pytest
 from dagster import DagsterInstance
 
 from dataset_assets.asset_keys import dataset_key
-from dataset_assets.search_index import index_key, text_index, vector_index
+from dataset_assets.search_index import IndexSpec, index_key, text_index, vector_index
 from lakefeed import connect
 from lakefeed.expressions import text, vector
+from resources.catalog_resource import CatalogResource, TableState
+from sensors import indexes_sensor
 from tests.orchestration.daemon import Dagster
 
 pytestmark = pytest.mark.usefixtures("lake")
@@ -55,3 +57,25 @@ def test_indexes_follow_their_table(instance: DagsterInstance) -> None:
     changed = Dagster(instance, replace(captions, filters=()), nearest)
     changed.work()
     assert client.index("captions").fields == ["caption"]
+
+
+def test_a_tick_looks_at_a_table_once_and_at_no_more_indexes_than_it_may_refresh(
+    instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sensors.run_requests.MAX_UNFINISHED_RUNS", 2)
+    looked, state, version = [], CatalogResource.state, indexes_sensor.indexed_version
+
+    def counted_state(catalog: CatalogResource, name: str) -> TableState | None:
+        looked.append(name)
+        return state(catalog, name)
+
+    def counted_version(declared: IndexSpec) -> int | None:
+        looked.append(declared.name)
+        return version(declared)
+
+    monkeypatch.setattr(CatalogResource, "state", counted_state)
+    monkeypatch.setattr(indexes_sensor, "indexed_version", counted_version)
+    connect().create_table("pages", key_schema={"id": pa.int64()}).write({"id": [1], "caption": ["a cat"]})
+    dagster = Dagster(instance, *(text_index(f"i{number}", on="pages", fields=["caption"]) for number in range(4)))
+    assert len(dagster.tick("indexes")) == 2
+    assert looked == ["pages", "i0", "i1"]

@@ -77,6 +77,15 @@ def test_a_snapshot_is_planned_once(lake: Lake, monkeypatch: pytest.MonkeyPatch)
     assert len(data_files(lake, table, row_filter=EqualTo("x", 2))) == 1
 
 
+def test_versions_share_the_files_of_their_manifests(lake: Lake) -> None:
+    grow(lake, 4)
+    before = data_files(lake, lake.table("t"))
+    add(lake, 5)
+    after = data_files(lake, lake.table("t"))
+    assert len(after) == len(before) + 1
+    assert all(one is other for one, other in zip(before, after, strict=False))
+
+
 def test_a_filter_leaves_out_what_cannot_match(lake: Lake) -> None:
     create(lake, "t", SCHEMA, [])
     add(lake, 1, 2)

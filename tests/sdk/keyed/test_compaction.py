@@ -130,6 +130,26 @@ def test_merges_of_writes_keep_doubled_rows(home: Path) -> None:
     assert table.compact().scan(where="id = 2").to_table()["x"].to_pylist() == [22]
 
 
+def test_large_files_that_overlap_do_not_let_each_write_merge_again(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compaction, "LARGEST_RUN", 4_000)
+    monkeypatch.setattr(compaction, "OVERLAPPING_RUNS", 9)
+    table = Table.create("t", key_schema=KEY)
+    draw = np.random.default_rng(1)
+    for turn in range(compaction.OVERLAPPING_RUNS + 2):
+        table.write({"id": np.arange(turn, 20_000, 20), "x": draw.random(1_000)})
+    large = {file.path for file in files_of(table)}
+    assert len(large) == compaction.OVERLAPPING_RUNS + 2
+    before = large
+    for turn in range(3):
+        table.write({"id": [turn * 20 + 19], "x": [0.0]})
+        after = {file.path for file in files_of(table)}
+        assert len(after) == len(before) + 1
+        assert after > before
+        before = after
+
+
 def test_settings_turn_merges_off(home: Path) -> None:
     client = connect(Settings.load(**{"write.compaction": "off"}))
     table = client.create_table("t", key_schema=KEY)

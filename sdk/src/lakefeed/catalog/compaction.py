@@ -30,7 +30,7 @@ from lakefeed.catalog.version_files import NUMBERED_NAME
 MERGED_RUNS: Final = 8
 """So many runs of a tier are merged."""
 OVERLAPPING_RUNS: Final = 16
-"""So many runs whose keys overlap are merged until `MERGED_RUNS` remain."""
+"""So many runs of at most `LARGEST_RUN` whose keys overlap are merged until `MERGED_RUNS` remain."""
 TIER_FACTOR: Final = 4
 SMALLEST_TIER: Final = 64 * KIB
 LARGEST_RUN: Final = 64 * MIB
@@ -111,8 +111,9 @@ def runs_to_merge(table: Table, files: Sequence[DataFileRef]) -> list[DataFileRe
         return []
     small = sorted((file for file in files if file.size <= LARGEST_RUN), key=lambda file: (file.size, file.path))
     chosen = _full_tiers(small)
-    if len(files) - len(chosen) >= OVERLAPPING_RUNS and _depth(table, files) >= OVERLAPPING_RUNS:
-        surplus = len(files) - MERGED_RUNS + 1
+    # Larger files do not count: however many of them overlap, to merge the others again and again helps no reader.
+    if len(small) - len(chosen) >= OVERLAPPING_RUNS and _depth(table, small) >= OVERLAPPING_RUNS:
+        surplus = len(small) - MERGED_RUNS + 1
         chosen = max(chosen, small[:surplus], key=len)
     return _within_bytes(chosen)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from uuid import UUID
@@ -21,6 +21,8 @@ from pyiceberg.utils.concurrent import ExecutorFactory
 from lakefeed.catalog import column_files
 from lakefeed.catalog.damaged_tables import damage_errors
 from lakefeed.catalog.delete_files import DeleteIndex, delete_index, deleted_positions, subtract_positions
+from lakefeed.catalog.file_bounds import BoundsIndex, span_of
+from lakefeed.catalog.file_io import actual_location
 from lakefeed.catalog.file_refs import DataFileRef, RowSelection
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.manifest_cache import manifest_entries_of
@@ -35,9 +37,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PLAN_CACHE_SIZE = 16
+CACHED_FILES = 32_768
+"""So many data files are cached at most, with some kilobytes each; more only for a version that has more."""
+INDEXED_FILES = 64
+"""From so many files on, conditions look files up in an index of their bounds."""
 NUMBERED_NAME = re.compile(r"[0-9a-f]{32}(-\d{6}-[0-9a-f]{8})?-\d{5}(\.r[0-9a-f]{32})?\.parquet")
 
 Files: TypeAlias = tuple[DataFileRef, ...]
+ManifestKey: TypeAlias = tuple[str, int]
+"""The actual location of a manifest, and its sequence number."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -72,7 +80,26 @@ def data_files(
         return files
     columns = schema if schema is not None else snapshot_schema(table, snapshot.snapshot_id)
     evaluator = _InclusiveMetricsEvaluator(columns, row_filter)
-    return tuple(file for file in files if evaluator.eval(file))  # type: ignore[arg-type]  # it has the attributes that are used
+    near = _files_near(table, snapshot, files, evaluator.expr)
+    return tuple(file for file in near if evaluator.eval(file))  # type: ignore[arg-type]  # it has the attributes that are used
+
+
+def _files_near(table: Table, snapshot: Snapshot, files: Files, condition: BooleanExpression) -> Sequence[DataFileRef]:
+    """Returns the files that a bound condition may concern, by an index of the bounds of one of its columns.
+
+    Without it, a scan of every range of keys would look at every file for each range.
+    """
+    if len(files) < INDEXED_FILES or (wanted := span_of(condition)) is None:
+        return files
+    field, span = wanted
+    key = (table.metadata.table_uuid, snapshot.snapshot_id, field.field_id)
+    with _lock:
+        index = _indexes.get(key)
+    if index is None or index.files is not files:
+        index = BoundsIndex.of(files, field)
+        with _lock:
+            _indexes[key] = index
+    return index.meeting(span)
 
 
 def _snapshot(table: Table, snapshot_id: int | None) -> Snapshot | None:
@@ -106,10 +133,31 @@ def plan_files(table: Table, snapshot: Snapshot) -> tuple[DataFileRef, ...]:
     with damage_errors(table.name()[-1], snapshot.manifest_list):
         manifests = snapshot.manifests(table.io)
     deletes = delete_index(table, snapshot, manifests)
-    data = (manifest for manifest in manifests if manifest.content == ManifestContent.DATA)
-    pairs = manifest_entries(table, data)
-    files = sorted((file_ref(manifest, entry) for manifest, entry in pairs), key=row_order)
+    data = [manifest for manifest in manifests if manifest.content == ManifestContent.DATA]
+    files = sorted(_files_in_manifests(table, data), key=row_order)
     return with_columns(table, snapshot, with_deletes(files, deletes))
+
+
+def _files_in_manifests(table: Table, manifests: Sequence[ManifestFile]) -> Iterator[DataFileRef]:
+    """Yields the data files in manifests. Versions share those of the manifests that they have in common."""
+    if isinstance(table, NumberedTable):  # its numbers of versions depend on what it has
+        yield from (file_ref(manifest, entry) for manifest, entry in manifest_entries(table, manifests))
+        return
+    keys = [(actual_location(table.io, each.manifest_path), each.sequence_number) for each in manifests]
+    with _lock:
+        known = {key: files for key in keys if (files := _manifests.get(key)) is not None}
+    unread = [(key, manifest) for key, manifest in zip(keys, manifests, strict=True) if key not in known]
+
+    def read(pair: tuple[ManifestKey, ManifestFile]) -> tuple[ManifestKey, Files]:
+        key, manifest = pair
+        return key, tuple(file_ref(manifest, entry) for entry in _data_entries(table, manifest))
+
+    for key, files in map_in_threads(read, unread):
+        known[key] = files
+        with _lock:
+            _manifests[key] = files
+    for key in keys:
+        yield from known[key]
 
 
 def with_columns(table: Table, snapshot: Snapshot, files: Files) -> Files:
@@ -215,15 +263,19 @@ def manifest_entries(
     """
 
     def read(manifest: ManifestFile) -> list[tuple[ManifestFile, ManifestEntry]]:
-        with damage_errors(table.name()[-1], manifest.manifest_path):
-            entries = manifest_entries_of(table, manifest, removed)
-        return [(manifest, entry) for entry in entries if entry.data_file.content == DataFileContent.DATA]
+        return [(manifest, entry) for entry in _data_entries(table, manifest, removed)]
 
     for pairs in map_in_threads(read, manifests):
         if isinstance(table, NumberedTable):
             for _, entry in pairs:
                 entry.sequence_number = table.number_of(entry.sequence_number, entry.snapshot_id)
         yield from pairs
+
+
+def _data_entries(table: Table, manifest: ManifestFile, removed: bool = False) -> list[ManifestEntry]:
+    with damage_errors(table.name()[-1], manifest.manifest_path):
+        entries = manifest_entries_of(table, manifest, removed)
+    return [entry for entry in entries if entry.data_file.content == DataFileContent.DATA]
 
 
 def map_in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
@@ -266,5 +318,19 @@ def row_order(file: DataFileRef) -> tuple[int, str]:
     return file.sequence, name if NUMBERED_NAME.fullmatch(name) else file.path
 
 
-_plans: LRUCache[tuple[UUID, int], tuple[DataFileRef, ...]] = LRUCache(PLAN_CACHE_SIZE)
+def _plan_weight(files: Sequence[DataFileRef]) -> int:
+    """Returns the number of files, within limits: there are never too many plans, and one always fits."""
+    return min(max(len(files), CACHED_FILES // PLAN_CACHE_SIZE), CACHED_FILES)
+
+
+def _manifest_weight(files: Files) -> int:
+    return min(len(files) + 1, CACHED_FILES)
+
+
+_plans: LRUCache[tuple[UUID, int], Files] = LRUCache(CACHED_FILES, getsizeof=_plan_weight)
+_manifests: LRUCache[ManifestKey, Files] = LRUCache(CACHED_FILES, getsizeof=_manifest_weight)
+_indexes: LRUCache[tuple[UUID, int, int], BoundsIndex] = LRUCache(
+    CACHED_FILES, getsizeof=lambda index: _plan_weight(index.files)
+)
+"""Indexes by snapshot and by the id of a column."""
 _lock = threading.Lock()

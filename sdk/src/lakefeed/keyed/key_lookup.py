@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lakefeed.errors import DuplicateKeyError
-from lakefeed.expr import Bounds, Expr
+from lakefeed.expr import Expr
 from lakefeed.expr.value_ranges import between, has_order
 from lakefeed.keyed.key_matching import key_arrays, key_codes, show_keys
 from lakefeed.plan import Fragment, Pushdown
@@ -62,17 +62,24 @@ class WantedKeys:
         pairs = zip(columns, self._types, strict=True)
         return self._index.find([column if column.type == kind else column.cast(kind) for column, kind in pairs])
 
-    def fragments(self, source: IcebergSource, fragments: Iterable[Fragment]) -> Iterator[Fragment]:
-        """Yields the fragments that may hold one of the keys, by the statistics of the first key column."""
+    def fragments(self, source: IcebergSource, hint: Expr | None) -> Iterator[Fragment]:
+        """Yields the fragments that may hold one of the keys, by the statistics of the first key column.
+
+        Files are opened only if their manifest says that they may hold one.
+
+        Args:
+            source: the rows.
+            hint: a condition that is true for each row with one of the keys.
+        """
         if not self.count:
             return
-        bounds: dict[int, list[Bounds]] = {}
-        for fragment in fragments:
-            _, group, index = fragment.key
-            if index not in bounds:
-                bounds[index] = source.group_bounds(source.files[index], self._first)
-            if self._index.may_be_in(bounds[index][group]):
-                yield fragment
+        for index, file in source.matching_files(hint):
+            if not self._index.may_be_in(source.file_bounds(file, self._first)):
+                continue
+            bounds = source.group_bounds(file, self._first)
+            for fragment in source.fragments_of_file(index, hint):
+                if self._index.may_be_in(bounds[fragment.key[1]]):
+                    yield fragment
 
 
 @dataclass(frozen=True)
@@ -127,7 +134,7 @@ class KeyLookup:
     ) -> Iterator[Hit]:
         """Yields the hits in the row groups, which are read ahead."""
         hint = key_hint(self.source.schema, self.keys[0], wanted.column(self.keys[0]))
-        fragments = keys.fragments(self.source, self.source.fragments(Pushdown(self.keys, hint)))
+        fragments = keys.fragments(self.source, hint)
         look = partial(self._look, keys, columns)
         with closing(read_ahead(fragments, look, self.source.lake.settings.read, lambda each: each.size)) as hits:
             for hit in hits:

@@ -135,11 +135,13 @@ def ranges_of(cuts: Iterable[Key]) -> list[KeyRange]:
     return [KeyRange(begin, end) for begin, end in pairwise(edges)]
 
 
-def layout_ranges(source: IcebergSource, keys: Sequence[str], rows: int = RANGE_ROWS) -> list[KeyRange]:
-    """Returns ranges of about so many rows each, by the statistics of the row groups."""
+def layout_ranges(
+    source: IcebergSource, keys: Sequence[str], rows: int = RANGE_ROWS, where: Expr | None = None
+) -> list[KeyRange]:
+    """Returns ranges of about so many rows each, by the statistics of the row groups in which a row may match."""
     if not has_order(source.schema.field(keys[0]).type):
         return [KeyRange()]
-    pairs = group_starts(source, keys, source.fragments(Pushdown()))
+    pairs = group_starts(source, keys, source.fragments(Pushdown(predicate=where)))
     return ranges_of(_cuts(sorted((start, fragment.rows or 0) for start, fragment in pairs if start), rows))
 
 

@@ -28,7 +28,6 @@ from lakefeed.keyed.key_matching import key_arrays, key_codes, one_batch
 from lakefeed.keyed.staged_upsert import StagedUpsert
 from lakefeed.keyed.transaction_operations import Operation
 from lakefeed.ops import Scan
-from lakefeed.plan import Pushdown
 from lakefeed.plan.take_rows import take_rows, take_values
 from lakefeed.run.input_keys import ABSENT, Positions
 from lakefeed.run.key_compaction import merge_files
@@ -192,7 +191,7 @@ class KeyedCommit:
         wanted = WantedKeys(keys, self.keys)
         hint = key_hint(source.schema, self.keys[0], keys.column(self.keys[0]))
         groups: dict[int, set[int]] = {}
-        for fragment in wanted.fragments(source, source.fragments(Pushdown(self.keys, hint))):
+        for fragment in wanted.fragments(source, hint):
             groups.setdefault(fragment.key[2], set()).add(fragment.key[1])
         for index, numbers in groups.items():
             file = source.files[index]

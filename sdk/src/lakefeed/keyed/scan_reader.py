@@ -37,6 +37,7 @@ class ScanMetrics:
     bytes: int = 0
     seconds: float = 0.0
     row_groups: set[tuple[str, Any]] = field(default_factory=set)
+    whole_tables: set[str] = field(default_factory=set)
     groups_taken: int = 0
 
     def count(self, batch: pa.RecordBatch) -> None:
@@ -144,12 +145,19 @@ class ScanReader:
         largest = max(self.tables, key=lambda table: table.source.count() or 0)
         return layout_ranges(largest.source, self.keys)
 
+    @cached_property
+    def _ranges_to_read(self) -> list[KeyRange]:
+        """Ranges of all keys; those of one table follow the layout of the files in which a row may match."""
+        if self._pushed is None or len(self.tables) > 1:
+            return self.ranges
+        return layout_ranges(self.base.source, self.keys, where=self._pushed)
+
     def ordered(self, ranges: Sequence[KeyRange] | None = None) -> Iterator[pa.RecordBatch]:
         """Yields the rows in the order of the keys; those of several ranges range by range."""
         if ranges is None and len(self.tables) == 1 and self.base.is_in_key_order:
             yield from self.unordered()
             return
-        for span in adjoining(self.ranges if ranges is None else ranges):
+        for span in adjoining(self._ranges_to_read if ranges is None else ranges):
             hull = KeyRange(span[0].begin, span[-1].end)
             with ExitStack() as stack:
                 merges = [stack.enter_context(closing(self._merge(table, hull))) for table in self.tables]
@@ -204,6 +212,9 @@ class ScanReader:
                 yield batch if mask is None else filter_by_mask(batch, mask)
 
     def _count_groups(self, table: PinnedTable, predicate: Expr | None) -> None:
+        if predicate is None:  # they are counted when somebody asks, because that opens every file
+            self.metrics.whole_tables.add(table.name)
+            return
         for fragment in table.source.fragments(Pushdown(predicate=predicate)):
             self.metrics.row_groups.add(fragment.key[:2])
 
@@ -306,7 +317,12 @@ class ScanReader:
     def metrics_now(self) -> dict[str, Any]:
         """Returns what was read so far."""
         files = sum(len(table.source.files) for table in self.tables)
-        groups = sum(1 for table in self.tables for _ in table.source.fragments(Pushdown()))
+        groups = 0
+        for table in self.tables:
+            of_table = [fragment.key[:2] for fragment in table.source.fragments(Pushdown())]
+            groups += len(of_table)
+            if table.name in self.metrics.whole_tables:
+                self.metrics.row_groups.update(of_table)
         read = self.metrics.groups_taken or len(self.metrics.row_groups)
         touched = len({path for path, _ in self.metrics.row_groups})
         skipped = files - touched if self.metrics.row_groups else 0

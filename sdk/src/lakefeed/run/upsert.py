@@ -208,8 +208,13 @@ class Upsert:
         return matches
 
     def look_into(self, source: IcebergSource, file: DataFileRef) -> Match:
-        """Reads the keys of the row groups that may hold a key of the input."""
+        """Reads the keys of the row groups that may hold a key of the input.
+
+        The file is not opened if its manifest says that it holds none.
+        """
         index = self._index
+        if isinstance(index, InputKeys) and not index.may_be_in(source.file_bounds(file, self.keys[0])):
+            return Match(np.empty(0, np.int64), np.empty(0, np.int64))
         bounds = source.group_bounds(file, self.keys[0])
         if isinstance(index, KeyJoin):
             return Match(*index.find(lambda: self._keys_of(source, file, None)))

@@ -17,6 +17,7 @@ from lakefeed.catalog import (
     column_rules,
     damaged_tables,
     deltas,
+    file_bounds,
     schema,
     table_identity,
     version_files,
@@ -396,6 +397,14 @@ class IcebergSource(PlainSource):
                 yield position, list(self._reader.read(file, fragment, Pushdown(columns)))
             assert fragment.rows is not None, "a row group knows its rows"
             position += fragment.rows
+
+    def fragments_of_file(self, index: int, predicate: Expr | None) -> Iterator[Fragment]:
+        """Yields the row groups of one file in which a row may match."""
+        return self._cut_file(index, self.files[index], predicate, 0, None)
+
+    def file_bounds(self, file: DataFileRef, column: str) -> Bounds:
+        """Returns the bounds of a column in a file, as far as its manifest tells them. The file is not opened."""
+        return file_bounds.file_bounds(file, self.iceberg.as_struct().field_by_name(column))
 
     def group_bounds(self, file: DataFileRef, column: str) -> list[Bounds]:
         """Returns the statistics of a column in each row group of a file."""
