@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
 NAMESPACE: Final = "_indexes"
 DEFINITION: Final = "lakefeed.index.definition"
 SOURCE: Final = "source"
+SHOWN_INDEXES: Final = 10
+"""So many indexes are named in the error for one that does not exist."""
 _FIELDS: list[pa.Field[Any]] = [
     pa.field("name", pa.string()),
     pa.field("padding", pa.int32()),
@@ -318,8 +321,13 @@ def list_definitions(lake: Lake) -> Iterator[IndexDefinition]:
 
 def index_not_found(lake: Lake, name: str) -> IndexNotFoundError:
     """Returns the error for an index that does not exist."""
-    names = sorted(each.name for each in list_definitions(lake))
+    count = len(HiddenTables(lake, NAMESPACE).names())
+    names = sorted(
+        each.name for each in islice(list_definitions(lake), SHOWN_INDEXES)
+    )  # each costs a look at its ledger
     there = f"The indexes are {quoted_list(names)}." if names else "There are no indexes."
+    if count > SHOWN_INDEXES:
+        there = f"Among the {count} indexes are {quoted_list(names)}; list_indexes() gives all."
     return IndexNotFoundError(
         f"no index {name!r}. {there} Create it with create_text_index or create_vector_index; refresh() of an index "
         "that was opened before it was dropped creates it again"
