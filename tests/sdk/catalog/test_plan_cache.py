@@ -141,6 +141,7 @@ def _forget_files() -> None:
     from lakefeed.catalog import manifest_cache, version_files
 
     version_files._plans.clear()
+    version_files._manifests.clear()
     manifest_cache._manifests.clear()
 
 

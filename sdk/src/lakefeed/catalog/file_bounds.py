@@ -56,8 +56,10 @@ def stored_span(file: DataFileRef, field: NestedField) -> Span | None:
 def file_bounds(file: DataFileRef, field: NestedField | None) -> Bounds:
     """Returns bounds of the values of a column in a file, as values of Python; unknown ones without a column."""
     span = None if field is None else stored_span(file, field)
+    if field is None or span is None:
+        return Bounds()
     try:
-        return Bounds() if span is None else Bounds(*(_python_value(each, field.field_type) for each in span))
+        return Bounds(*(_python_value(each, field.field_type) for each in span))
     except OverflowError:  # Python has no times before the year 1 and after 9999
         return Bounds()
 

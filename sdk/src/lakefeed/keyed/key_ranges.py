@@ -136,7 +136,7 @@ def ranges_of(cuts: Iterable[Key]) -> list[KeyRange]:
 
 
 def layout_ranges(
-    source: IcebergSource, keys: Sequence[str], rows: int = RANGE_ROWS, where: Expr | None = None
+    source: IcebergSource, keys: Sequence[str], rows: int = RANGE_ROWS, *, where: Expr | None = None
 ) -> list[KeyRange]:
     """Returns ranges of about so many rows each, by the statistics of the row groups in which a row may match."""
     if not has_order(source.schema.field(keys[0]).type):
