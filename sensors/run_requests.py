@@ -91,7 +91,7 @@ class RunQueue:
 
     @property
     def is_full(self) -> bool:
-        """Whether so many runs are unfinished that none is requested."""
+        """True if so many runs are unfinished that none is requested."""
         return len(self.busy) >= MAX_UNFINISHED_RUNS
 
     def close_dead(self) -> None:
