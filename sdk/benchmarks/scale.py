@@ -52,6 +52,19 @@ def batch_of(number: int, schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([pa.array(keys), pa.array(np.zeros(ROWS, np.int64))], schema=schema)
 
 
+def first_key(index: int, most: int) -> int:
+    """Returns the first key of the file that was written at this place."""
+    return index * STRIDE % most * ROWS
+
+
+def far_keys(files: int, most: int) -> pa.Array[Any]:
+    """Returns keys of rows all over the files."""
+    draw = np.random.default_rng()
+    places = draw.choice(max(files, 1), TAKEN)
+    starts = np.array([first_key(int(place), most) for place in places])
+    return pa.array(np.unique(starts + draw.choice(ROWS, TAKEN)))
+
+
 def write_pretended(
     lake: Lake, table: Any, declared: pa.Schema, builder: Any, batches: Iterable[pa.RecordBatch]
 ) -> tuple[Any, ...]:
@@ -62,7 +75,7 @@ def write_pretended(
 
 def add_files(before: int, count: int, most: int) -> None:
     table = connect().table(BIG)
-    order = [number * STRIDE % most for number in range(most)][before:count]
+    order = [first_key(index, most) // ROWS for index in range(before, count)]
     for start in range(0, len(order), FILES_A_COMMIT):
         batches = (batch_of(number, table.schema()) for number in order[start : start + FILES_A_COMMIT])
         commit.append(table.lake, BIG, batches, schema=table.schema(), write=write_pretended)
@@ -130,8 +143,8 @@ def metadata_bytes(table: Table) -> dict[str, int]:
     return {path.name: path.stat().st_size for path in folder.iterdir()}
 
 
-def read(meter: Meter, name: str, files: int) -> None:
-    table, middle = connect().table(name), files // 2 * ROWS
+def read(meter: Meter, name: str, files: int, most: int) -> None:
+    table, middle = connect().table(name), first_key(files // 2, most)
     before = peak_mb()
     planned = meter.cpu("plan of a scan, cold", lambda: table.scan()._reader.base.source.files)
     meter.results["plan, MB"] = round(peak_mb() - before, 1)
@@ -140,12 +153,9 @@ def read(meter: Meter, name: str, files: int) -> None:
     table.lake.close()  # as in a process that has loaded no table
     meter.cpu("first row, plan cached", lambda: next(iter(Dataset(name))))
     meter.cpu("scan where id = …", lambda: table.scan(where=f"id = {middle}").to_table(), opened=True)
-    where = f"id >= {middle} and id < {middle + 3 * ROWS}"
-    list_ids = lambda: table.scan("id", where=where).to_table()  # noqa: E731 - one act
-    meter.cpu("scan where id in a range of 3 files", list_ids, opened=True)
-    keys = pa.table({"id": np.random.default_rng(1).choice(max(files, 1) * ROWS, TAKEN, replace=False)})
+    keys = pa.table({"id": far_keys(files, most)})
     meter.cpu(f"take of {TAKEN} far keys", lambda: table.scan().to_table(key_table=keys), opened=True)
-    few = keys.slice(0, 2)
+    few = keys.take([0, len(keys) - 1])
     meter.cpu("take of 2 far keys", lambda: table.scan().to_table(key_table=few), opened=True)
     shards = meter.cpu("shards", lambda: table.scan().shards(), opened=True)
     meter.results["number of shards"] = len(shards)
@@ -153,7 +163,7 @@ def read(meter: Meter, name: str, files: int) -> None:
     meter.cpu("one shard of many", lambda: [scan.to_table(shards=[each]) for each in some[: len(shards)]], times=RANGES)
 
 
-def write(meter: Meter, name: str, files: int) -> None:
+def write(meter: Meter, name: str, files: int, most: int) -> None:
     table, before = connect().table(name), {}
     version = table.snapshot().version
     for turn in range(COMMITS):
@@ -164,8 +174,8 @@ def write(meter: Meter, name: str, files: int) -> None:
     for label, kind in (("metadata.json", ".json"), ("manifest list", "snap-"), ("manifests", "-m")):
         meter.results[f"{label}, KB"] = round(sum(size for path, size in new.items() if kind in path) / 1024, 1)
     meter.results["metadata files of a write"] = len(new)
-    keys = np.random.default_rng(int(time.time())).choice(max(files, 1) * ROWS, TAKEN, replace=False)
-    rows = pa.table({"id": keys, "x": np.ones(TAKEN, np.int64)})
+    keys = far_keys(files, most)
+    rows = pa.table({"id": keys, "x": np.ones(len(keys), np.int64)})
     meter.cpu(f"upsert of {TAKEN} far keys", lambda: table.write(rows), opened=True)
     meter.cpu("plan of a scan after it", lambda: table.scan()._reader.base.source.files)
     meter.results["peak memory, MB"] = round(peak_mb(), 1)
@@ -223,19 +233,19 @@ def tick(meter: Meter, indexes: int, lagging: bool) -> None:
             meter.results["runs that it requests"] = len(result.run_requests or ())
 
 
-def measure(files: int, indexes: int, last: bool) -> None:
+def measure(files: int, indexes: int, most: int) -> None:
     warm = Meter()
-    read(warm, SMALL, 0)
-    write(warm, SMALL, 0)
+    read(warm, SMALL, 0, 1)
+    write(warm, SMALL, 0, 1)
     search(warm, "index0000")
     Lake.current().close()
     meter = Meter()
-    read(meter, BIG, files)
-    write(meter, BIG, files)
+    read(meter, BIG, files, most)
+    write(meter, BIG, files, most)
     search(meter, f"index{indexes - 1:04}")
     collect(meter)
     meter.cpu("heads, which the sensor of versions asks for", Lake.current().heads)
-    tick(meter, indexes, last)
+    tick(meter, indexes, files == most)
     print(json.dumps(meter.results), flush=True)
 
 
@@ -254,7 +264,7 @@ def main() -> None:
         began = time.process_time()
         for files, indexes in build(sizes, Path(home)):
             print(f"{files} files, {indexes} indexes: built after {time.process_time() - began:.0f} CPU s", flush=True)
-            command = [sys.executable, __file__, "--measure", str(files), str(indexes), str(int(files == sizes[-1][0]))]
+            command = [sys.executable, __file__, "--measure", str(files), str(indexes), str(max(given.files))]
             output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
             columns.append(json.loads(output.splitlines()[-1]))
         for name in columns[-1]:
