@@ -84,7 +84,7 @@ def test_a_version_of_a_tree_shows_what_it_changed(
     summary = summarize("animals.copies", 1)
     assert summary is not None
     assert (dict(summary.parents), summary.id) == ({second.id: None}, other.id)
-    assert "there is no file tree" in (summary.unread or "")
+    assert "was deleted" in (summary.unread or "")
 
 
 @pytest.mark.live

@@ -19,7 +19,8 @@ METADATA_CACHE_SIZE = 16
 class MetadataCache:
     """The metadata files that were used last, by location. Thread-safe.
 
-    A local file that is gone or was overwritten, which damages a table, is not answered from the cache.
+    A local file that was removed or overwritten, which damages a table, is not answered from the cache. It is where its
+    folder is away, as that of a disk that is not mounted.
     """
 
     def __init__(self) -> None:
@@ -32,7 +33,7 @@ class MetadataCache:
             return None
         with self._lock:
             metadata, status = self._metadata.get(location, (None, None))
-        return metadata if status is None or status == _status(location) else None
+        return metadata if status is None or status == _status(location) or _is_folder_away(location) else None
 
     def add(self, location: str, metadata: TableMetadata) -> None:
         """Adds the metadata at a location."""
@@ -51,3 +52,8 @@ def _status(location: str) -> tuple[int, ...] | None:
     except OSError:
         return None
     return status.st_size, status.st_mtime_ns, status.st_ino
+
+
+def _is_folder_away(location: str) -> bool:
+    path = local_path(location)
+    return path is not None and not path.parent.exists()
