@@ -24,10 +24,10 @@ from dataset_assets.broken_declaration import CHECK, BrokenDeclaration, broken_a
 from dataset_assets.code_version import code_version
 from dataset_assets.dataset import DatasetSpec, dataset_asset, unloaded_dataset
 from dataset_assets.groups import group_of
+from dataset_assets.index import IndexSpec, index_asset
 from dataset_assets.ingestion import FolderIngestion, Ingestion, as_ingestion, ingestion_asset, ingestion_trigger
 from dataset_assets.loading import Declaration, load_declarations, split_loadable
 from dataset_assets.routine import routine_asset, with_neighbours
-from dataset_assets.search_index import IndexSpec, index_asset
 from dataset_assets.tree_lineage import with_parents
 from lakefeed.catalog import Lake
 from lakefeed.errors import InvalidArgumentError, quoted_list

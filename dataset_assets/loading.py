@@ -13,8 +13,8 @@ from typing import TypeAlias, TypeVar
 import dataset_assets.defs
 from dataset_assets.broken_declaration import BrokenDeclaration
 from dataset_assets.dataset import DatasetSpec
+from dataset_assets.index import IndexSpec
 from dataset_assets.ingestion import FolderIngestion, Ingestion
-from dataset_assets.search_index import IndexSpec
 from lakefeed.routines import Routine
 
 Declaration: TypeAlias = DatasetSpec | FolderIngestion | IndexSpec | Ingestion | Routine

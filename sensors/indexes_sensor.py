@@ -12,7 +12,7 @@ from dagster import (
     sensor,
 )
 
-from dataset_assets.search_index import IndexSpec, index_key, indexed_version
+from dataset_assets.index import IndexSpec, index_key, indexed_version
 from resources.catalog_resource import CatalogResource
 from sensors.isolation import log_and_go_on
 from sensors.run_requests import RetryPolicy, RunQueue

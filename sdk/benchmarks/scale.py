@@ -211,7 +211,7 @@ def tick(meter: Meter, indexes: int, lagging: bool) -> None:
         sys.path.insert(0, str(Path(__file__).parents[2]))
         from dagster import DagsterInstance, build_sensor_context
 
-        from dataset_assets.search_index import text_index
+        from dataset_assets.index import text_index
         from resources.catalog_resource import CatalogResource
         from sensors.indexes_sensor import indexes_sensor
     except ImportError:

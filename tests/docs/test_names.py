@@ -79,12 +79,12 @@ def test_modules_of_the_sdk_have_unique_names() -> None:
 
 
 def test_modules_of_the_dagster_project_have_unique_names() -> None:
-    """Those that declarations import are called as in the SDK: `dataset`, `search_index` and so on."""
+    """Those that declarations import are called as in the SDK: `dataset`, `ingestion`, `routine`."""
     folders = [PROJECT / name for name in ("dataset_assets", "resources", "sensors")]
     names = [path.stem for folder in folders for path in folder.glob("*.py") if path.stem != "__init__"]
     assert _repeated([*names, "definitions"]) == []
     taken = {path.parent.name if path.stem == "__init__" else path.stem for path in modules()}
-    assert taken.intersection(names) <= {"dataset", "ingestion", "routine", "search_index"}
+    assert taken.intersection(names) <= {"dataset", "ingestion", "routine"}
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -19,7 +19,7 @@ from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PART
 from dataset_assets.asset_keys import key_of
 from dataset_assets.code_version import code_version
 from dataset_assets.dataset import DatasetSpec
-from dataset_assets.search_index import IndexSpec
+from dataset_assets.index import IndexSpec
 from definitions import Declaration, build_definitions, catalog_datasets
 from lakefeed import Dataset
 from lakefeed.routines import Routine

@@ -10,7 +10,7 @@ import pytest
 from dagster import DagsterInstance
 
 from dataset_assets.asset_keys import dataset_key
-from dataset_assets.search_index import IndexSpec, index_key, text_index, vector_index
+from dataset_assets.index import IndexSpec, index_key, text_index, vector_index
 from lakefeed import connect
 from lakefeed.expressions import text, vector
 from resources.catalog_resource import CatalogResource, TableState

@@ -322,4 +322,4 @@ def _to_json(value: Any) -> Any:
             return value.total_seconds()
         case Decimal():
             return str(value)
-    raise TypeError(f"{type(value).__name__} is no value of JSON")
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
