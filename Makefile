@@ -37,7 +37,7 @@ $(INSTALLED): $(PINS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lakefeed needs Python 3.11 or newer; set PYTHON=python3.x")'
 	@echo "Setting up $(VENV): a few minutes the first time"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e './sdk[cron,dask,http,huggingface,mcap,media,pandas,polars,postgres,s3,search,torch]' '.[demo,dev,kubernetes]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e './sdk[anndata,cron,dask,http,huggingface,mcap,media,pandas,polars,postgres,s3,search,torch]' '.[demo,dev,kubernetes]'
 	@rm -rf build lakefeed_project.egg-info
 	@touch $@
 
