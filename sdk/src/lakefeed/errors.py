@@ -19,7 +19,11 @@
     ├── TagExistsError             (ValueError)         the tag names another version
     ├── SchemaError                (ValueError)         columns or types that do not fit
     │   ├── ColumnNotFoundError    (LookupError)        the column does not exist
-    │   └── TypeMismatchError      (TypeError)          a value or column of the wrong type
+    │   ├── TypeMismatchError      (TypeError)          a value or column of the wrong type
+    │   └── ValidationError                             a table differs from the declared features
+    ├── ImmutableRecordError       (AttributeError)     a field of a saved record that never changes was set
+    ├── RecordNotFoundError        (LookupError)        no record of the registry fits
+    ├── MultipleRecordsError       (ValueError)         several records fit, and one was asked for
     ├── DuplicateKeyError          (ValueError)         rows share a key that must be unique
     ├── ExpressionError            (ValueError)         an expression cannot be parsed
     ├── RowIndexError              (IndexError)         a row of this index does not exist
@@ -210,6 +214,29 @@ class ColumnNotFoundError(SchemaError, LookupError):
 
 class TypeMismatchError(SchemaError, TypeError):
     """A value or column has the wrong type."""
+
+
+class ValidationError(SchemaError):
+    """A table differs from the declared features. ``problems`` lists every difference; the message shows the first."""
+
+    def __init__(self, message: str = "", problems: tuple[object, ...] = ()) -> None:
+        super().__init__(message)
+        self.problems = problems
+
+    def __reduce__(self) -> tuple[type[Self], tuple[object, ...]]:
+        return type(self), (str(self), self.problems)
+
+
+class ImmutableRecordError(LakefeedError, AttributeError):
+    """A field of a saved record was set that never changes. The message names those that may change."""
+
+
+class RecordNotFoundError(LakefeedError, LookupError):
+    """No record of the registry fits. The message names similar ones."""
+
+
+class MultipleRecordsError(LakefeedError, ValueError):
+    """Several records fit, and one was asked for. The message names the first."""
 
 
 class DuplicateKeyError(LakefeedError, ValueError):
