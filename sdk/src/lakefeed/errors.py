@@ -217,7 +217,7 @@ class TypeMismatchError(SchemaError, TypeError):
 
 
 class ValidationError(SchemaError):
-    """A table differs from the declared features. ``problems`` lists every difference; the message shows the first ones."""
+    """A table differs from the declared features. ``problems`` lists all; the message shows the first ones."""
 
     def __init__(self, message: str = "", problems: tuple[object, ...] = ()) -> None:
         super().__init__(message)

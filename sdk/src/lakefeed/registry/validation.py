@@ -15,7 +15,7 @@ from lakefeed.errors import InvalidArgumentError, ValidationError, quoted_list
 MAX_ROWS: Final = 5
 """The number of rows that a problem shows."""
 MAX_PROBLEMS: Final = 10
-"""The number of problems that a message shows."""
+"""The number of problems that the message shows."""
 
 
 @dataclass(frozen=True)
