@@ -120,6 +120,15 @@ class SqlSettings(_Section):
     memory_bytes: int = Field(default=1024 * MIB, ge=32 * MIB)
 
 
+class RegistrySettings(_Section):
+    """The database of the registry, as an SQLAlchemy URL.
+
+    None is the database of the catalog if that is an SQL catalog, else a SQLite file in ``home``.
+    """
+
+    uri: str | None = Field(default=None, repr=False)
+
+
 class Settings(BaseModel):
     """All settings, validated. Locations that are not set are derived from ``home``.
 
@@ -140,6 +149,7 @@ class Settings(BaseModel):
     read: ReadSettings = ReadSettings()
     files: FileSettings = FileSettings()
     sql: SqlSettings = SqlSettings()
+    registry: RegistrySettings = RegistrySettings()
 
     def __init__(self, **values: Any) -> None:
         written = _merged(_file_values(_config_file()), _environment_values(type(self)))
@@ -183,6 +193,13 @@ class Settings(BaseModel):
     def catalog_uri(self) -> str:
         """The URI of the catalog's database or server."""
         return self.catalog.uri or f"sqlite:///{self.home.absolute() / 'catalog.db'}"
+
+    @property
+    def registry_uri(self) -> str:
+        """The URL of the registry's database."""
+        if self.registry.uri is not None or self.catalog.type == "sql":
+            return self.registry.uri or self.catalog_uri
+        return f"sqlite:///{self.home.absolute() / 'registry.db'}"
 
     @property
     def warehouse(self) -> str:
