@@ -13,22 +13,23 @@ import pytest
 from click.testing import CliRunner
 
 from lakefeed.cli import invocation
-from lakefeed.cli.main import cli, command_names
+from lakefeed.cli.command_groups import command_paths, load_command
+from lakefeed.cli.main import cli
 
 PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
-SECTION = re.compile(r"^### `lakefeed (?P<name>\S+)(?P<arguments>[^`]*)`\n(?P<text>.*?)(?=^##|\Z)", re.M | re.S)
-SECTIONS = {match["name"]: match for match in SECTION.finditer(PAGE.read_text("utf-8"))}
+SECTION = re.compile(r"^### `lakefeed (?P<words>[a-z ]*[a-z])(?= [^a-z]|`)[^`]*`\n(?P<text>.*?)(?=^##|\Z)", re.M | re.S)
+SECTIONS = {match["words"]: match for match in SECTION.finditer(PAGE.read_text("utf-8"))}
+NAMES = [" ".join(path) for path in command_paths()]
 CONSOLE = re.compile(r"^```console\n(.*?)^```", re.M | re.S)
 
 
 def test_the_page_has_a_section_for_each_command() -> None:
-    assert sorted(SECTIONS) == command_names()
+    assert sorted(SECTIONS) == NAMES
 
 
-@pytest.mark.parametrize("name", command_names())
+@pytest.mark.parametrize("name", NAMES)
 def test_a_command_and_its_options_are_described(name: str) -> None:
-    command = cli.get_command(click.Context(cli), name)
-    assert command is not None
+    command = load_command(tuple(name.split()))
     assert command.help
     shared = {option for each in cli.params for option in each.opts}
     options = {option for each in command.params if isinstance(each, click.Option) for option in each.opts} - shared

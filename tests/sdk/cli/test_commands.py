@@ -19,7 +19,8 @@ from click.testing import CliRunner, Result
 import lakefeed
 from lakefeed import Dataset, Table
 from lakefeed.cli import invocation
-from lakefeed.cli.main import cli, command_names
+from lakefeed.cli.command_groups import command_paths
+from lakefeed.cli.main import cli
 
 
 def run(*arguments: str, input: str | None = None, code: int = 0) -> Result:
@@ -44,7 +45,7 @@ def pets() -> Dataset:
 
 def test_an_empty_lake_is_no_error(home: Path) -> None:
     result = run("ls")
-    assert result.stdout.splitlines() == ["dataset\tversion\trows\tbytes\tfiles\tchanged\tby\ttags"]
+    assert result.stdout.splitlines() == ["dataset\tversion\trows\tbytes\tfiles\tchanged\tby\ttags\tlabel"]
     assert result.stderr == f"no datasets in {home}\n"
     assert run("ls", "-q").stderr == ""
     assert document("ls") == []
@@ -407,7 +408,7 @@ def test_help_terminals_and_pipes_of_a_real_process(pets: Dataset, home: Path) -
         "except SystemExit: json.dump(sorted(sys.modules), sys.stderr)"
     )
     helped = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert [name for name in command_names() if f"  {name} " not in helped.stdout] == []
+    assert [name for name, *_ in command_paths() if f"  {name} " not in helped.stdout] == []
     heavy = {"pyarrow", "pyiceberg", "sqlalchemy", "rich", "pydantic", "duckdb"}
     assert heavy & set(json.loads(helped.stderr)) == set()
     Dataset.from_dict({"x": list(range(200_000))}).save("many")

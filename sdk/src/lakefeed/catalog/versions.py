@@ -41,6 +41,7 @@ class DatasetVersion:
         net_records: the change of the number of rows.
         total_bytes: the size of its data files.
         table_uuid: the uuid of the table. Numbers are unique within a table.
+        label: the label of a version of a file tree.
     """
 
     version: int
@@ -60,6 +61,7 @@ class DatasetVersion:
     net_records: int = 0
     total_bytes: int = 0
     table_uuid: str = field(default="", repr=False, compare=False)
+    label: str | None = None
 
 
 class SnapshotEntry(dict[str, Any]):
@@ -268,6 +270,7 @@ def version_of(snapshot: Snapshot, table: Table | None = None) -> DatasetVersion
         net_records=row_totals.count_change(snapshot, table),
         total_bytes=int(facts.get("total-files-size", 0)),
         table_uuid=str(table.metadata.table_uuid) if table is not None else "",
+        label=facts.get(LABEL),
     )
 
 

@@ -8,19 +8,17 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
-from importlib import import_module
-from pkgutil import iter_modules
 from typing import Any, TextIO
 
 import click
 
 from lakefeed import __version__, errors
-from lakefeed.cli import commands, exit_codes
+from lakefeed.cli import exit_codes
 from lakefeed.cli.cell_text import escape_lines
+from lakefeed.cli.command_groups import CONTEXT, CommandGroup
 from lakefeed.cli.invocation import ClosedPipeError, Invocation, flush
 from lakefeed.cli.shared_options import shared_options
 
-SUFFIX = "_command"
 NOT_FOUND_ERRORS = (errors.DatasetNotFoundError, errors.VersionNotFoundError)
 
 HINTS: dict[type[Exception], str] = {
@@ -32,32 +30,8 @@ HINTS: dict[type[Exception], str] = {
 """The commands to run after an error, whose message speaks of the SDK."""
 
 
-class Commands(click.Group):
-    """The group of all commands. A command is imported when it runs, and for the list of commands."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Returns the names of the commands."""
-        return command_names()
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Returns a command, or None if it does not exist."""
-        if cmd_name not in command_names():
-            return None
-        module = import_module(f"{commands.__name__}.{cmd_name}{SUFFIX}")
-        command = getattr(module, f"{cmd_name}{SUFFIX}")
-        assert isinstance(command, click.Command)
-        return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Returns the command that the arguments name. The error of an unknown one suggests similar names."""
-        try:
-            return super().resolve_command(ctx, args)
-        except click.exceptions.NoSuchCommand as error:
-            raise click.exceptions.NoSuchCommand(
-                error.command_name, possibilities=self.list_commands(ctx), ctx=ctx
-            ) from None
+class Commands(CommandGroup):
+    """The command `lakefeed`."""
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:
         """Runs a command and exits."""
@@ -66,14 +40,7 @@ class Commands(click.Group):
         sys.exit(run_reporting(lambda: super(Commands, self).main(arguments, **extra), extra["obj"]))
 
 
-def command_names() -> list[str]:
-    """Returns the names of all commands, in alphabetical order."""
-    return sorted(
-        module.name.removesuffix(SUFFIX) for module in iter_modules(commands.__path__) if module.name.endswith(SUFFIX)
-    )
-
-
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=Commands, context_settings=CONTEXT)
 @click.version_option(__version__, "-V", "--version", message="lakefeed %(version)s")
 def cli() -> None:
     """Look at and change the datasets of a lake.

@@ -132,9 +132,13 @@ def list_datasets() -> list[Dataset]:
     Raises:
         CatalogUnavailableError: the catalog cannot be reached.
     """
+    return lakefeed.list_datasets() if lake_exists() else []
+
+
+def lake_exists() -> bool:
+    """Returns whether there is a lake. One in a database server counts as existing."""
     uri = lakefeed.Settings.load().catalog_uri
-    missing = uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists()
-    return [] if missing else lakefeed.list_datasets()
+    return not uri.startswith(SQLITE) or Path(uri.removeprefix(SQLITE)).exists()
 
 
 def _names() -> list[str]:

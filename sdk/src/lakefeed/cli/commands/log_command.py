@@ -24,8 +24,9 @@ COLUMNS = (
     Column("code"),
     Column("message"),
     Column("tags", "list"),
+    Column("label"),
 )
-BRIEF = frozenset({"version", "changed", "added", "removed", "rows", "by", "message", "tags"})
+BRIEF = frozenset({"version", "changed", "added", "removed", "rows", "by", "message", "tags", "label"})
 
 
 @lake_command("log")
@@ -56,6 +57,7 @@ def log_command(invocation: Invocation, ref: Reference, number: int | None, long
             each.code,
             each.message,
             tags.get(each.version, []),
+            each.label,
         )
         for each in dataset.list_versions()
         if each.version <= newest

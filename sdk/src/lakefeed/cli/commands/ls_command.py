@@ -26,6 +26,7 @@ COLUMNS = (
     Column("changed", "time"),
     Column("by"),
     Column("tags", "list"),
+    Column("label"),
 )
 
 
@@ -58,7 +59,7 @@ def _rows(datasets: list[Dataset], invocation: Invocation) -> Iterator[tuple[Any
 def _row(name: str, metadata: dict[str, Any]) -> tuple[Any, ...]:
     files, tags = sorted(set(metadata["column_types"].values())), list(metadata["tags"])
     if not metadata["snapshots"]:
-        return name, None, 0, 0, files, None, None, tags
+        return name, None, 0, 0, files, None, None, tags, None
     newest = metadata["snapshots"][0]
     return (
         name,
@@ -69,4 +70,5 @@ def _row(name: str, metadata: dict[str, Any]) -> tuple[Any, ...]:
         newest.timestamp_ms,
         newest.user,
         tags,
+        newest.label,
     )

@@ -25,6 +25,7 @@ def show_command(invocation: Invocation, ref: Reference) -> None:
         "dataset": dataset.name,
         "description": dataset.description,
         Column("version", "version"): number,
+        "label": version.label,
         Column("rows", "count"): version.total_records,
         Column("bytes", "bytes"): version.total_bytes,
         Column("changed", "time"): version.timestamp_ms,
