@@ -1,7 +1,7 @@
 """Commands and groups of commands, found by the names of their modules.
 
-``tree_ls_command.py`` holds ``lakefeed tree ls``. Where ``cache_command.py`` exists beside ``cache_ls_command.py``, it is
-what ``lakefeed cache`` does with an argument that names no command of the group.
+``tree_ls_command.py`` holds ``lakefeed tree ls``. Where ``cache_command.py`` exists beside ``cache_ls_command.py``, it
+is what ``lakefeed cache`` does with an argument that names no command of the group.
 """
 
 from __future__ import annotations
