@@ -1,0 +1,238 @@
+"""Files of which ranges of bytes are read: local files, URLs, and contents of a blob store."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from threading import BoundedSemaphore, Lock
+from time import time_ns
+from typing import Any, BinaryIO, Final, Protocol, cast, runtime_checkable
+
+from lakefeed._units import KIB
+from lakefeed.config import Settings
+from lakefeed.errors import FormatError, InvalidArgumentError
+from lakefeed.storage.cache.file_fingerprints import FileFingerprints, fingerprint_row, status_fingerprint
+from lakefeed.storage.disk.file_identity import Identities
+from lakefeed.storage.disk.hashing import sha256_file, sha256_stream
+from lakefeed.storage.disk.local_file import LocalFile
+from lakefeed.storage.remote.retrying_file import (
+    access_errors,
+    check_unchanged,
+    identity_at,
+    open_retrying,
+)
+from lakefeed.storage.urls import display_url, local_path
+
+AHEAD_BYTES: Final = 64 * KIB
+BUFFER_BYTES: Final = 64 * KIB
+MAX_STREAMS: Final = 8
+HEAD_BYTES: Final = 64
+"""Of a file, recorded with its digest, as its content type is told by them."""
+
+
+@runtime_checkable
+class FileHandle(Protocol):
+    """A file that a row refers to, such as `lakefeed.File`."""
+
+    url: str | None
+    sha256: str | None
+    store: Any
+
+    @property
+    def name(self) -> str: ...
+    def open(self) -> BinaryIO: ...
+    def path(self) -> Path: ...
+
+
+class ByteSource(Protocol):
+    """A file of which ranges are read, in any thread and process. Picklable, safe between threads and over forks.
+
+    All reads see one state of the file; a file that was changed meanwhile is a ChangedFileError.
+    """
+
+    @property
+    def name(self) -> str:
+        """The path or URL, for messages."""
+        ...
+
+    def read(self, start: int, size: int) -> bytes:
+        """Returns bytes from ``start``; fewer at the end of the file."""
+        ...
+
+    def open(self) -> BinaryIO:
+        """Returns a seekable stream for one thread. The caller closes it."""
+        ...
+
+    def content_key(self) -> str:
+        """Returns hex digits that differ for different contents."""
+        ...
+
+
+@dataclass(frozen=True)
+class LocalBytes:
+    """A local file. It is opened for each read, so that no descriptor stays open."""
+
+    path: str
+    states: Identities = field(default_factory=Identities, compare=False, repr=False)
+
+    @property
+    def name(self) -> str:
+        return self.path
+
+    def read(self, start: int, size: int) -> bytes:
+        with access_errors(self.path), LocalFile(self.path, self.path, self.states) as file:
+            pieces, left = [], size
+            while left and (piece := os.pread(file.fileno(), left, start + size - left)):  # a call takes at most 2 GiB
+                pieces.append(piece)
+                left -= len(piece)
+            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def open(self) -> BinaryIO:
+        with access_errors(self.path):
+            return _buffered(LocalFile(self.path, self.path, self.states))
+
+    def content_key(self) -> str:
+        """Returns the SHA-256. Files that were hashed before are not read again."""
+        with access_errors(self.path):
+            status = os.stat(self.path)  # noqa: PTH116
+        known = FileFingerprints(Settings.load().cache)
+        (content,) = known.find([(self.path, status_fingerprint(status))])
+        if content is not None:
+            return content[0].hex()
+        read_ns = time_ns()
+        with access_errors(self.path):
+            digest, _ = sha256_file(self.path)
+        row = fingerprint_row(self.path, status, read_ns, bytes.fromhex(digest), self.read(0, HEAD_BYTES))
+        known.add([] if row is None else [row])
+        return digest
+
+
+class StreamBytes:
+    """A file that is read by streams, of which several are open at a time. Each process opens its own.
+
+    Args:
+        name: the name of the file, for messages.
+        opener: opens a stream; pickled with this.
+        key: hex digits that identify the content.
+        most: the number of streams that may be open.
+    """
+
+    def __init__(self, name: str, opener: Callable[[], BinaryIO], key: str | None, most: int = MAX_STREAMS) -> None:
+        self._name, self._opener, self._key, self._most = name, opener, key, most
+        self._reset()
+
+    def _reset(self) -> None:
+        self._process = os.getpid()
+        self._idle: list[BinaryIO] = []
+        self._lock = Lock()
+        self._turns = BoundedSemaphore(self._most)
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def read(self, start: int, size: int) -> bytes:
+        with self._stream() as stream:
+            stream.seek(start)
+            return stream.read(size)
+
+    def open(self) -> BinaryIO:
+        return _buffered(self._opener())
+
+    def content_key(self) -> str:
+        if self._key is None:
+            with closing(self.open()) as stream:
+                self._key = sha256_stream(stream)[0]
+        return self._key
+
+    @contextmanager
+    def _stream(self) -> Iterator[BinaryIO]:
+        if self._process != os.getpid():  # the streams belong to the parent
+            self._reset()
+        with self._turns:
+            with self._lock:
+                stream = self._idle.pop() if self._idle else None
+            if stream is None:
+                stream = self._opener()
+            try:
+                yield stream
+            except BaseException:
+                stream.close()
+                raise
+            with self._lock:
+                self._idle.append(stream)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_name": self._name, "_opener": self._opener, "_key": self._key, "_most": self._most}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._reset()
+
+
+def byte_source(file: Any) -> ByteSource:
+    """Returns the source of a path, a URL or a handle of a file.
+
+    Raises:
+        InvalidArgumentError: it is none of these.
+        MissingFileError: there is no such file.
+    """
+    if isinstance(file, str | os.PathLike):
+        return _source_at(os.fspath(file))
+    if isinstance(file, FileHandle):
+        return _source_of_handle(file)
+    raise InvalidArgumentError(f"a file must be a path, a URL or a file of a dataset, got {file!r:.80}")
+
+
+def _source_at(url: Any) -> ByteSource:
+    if not isinstance(url, str) or not url or "\0" in url:
+        raise InvalidArgumentError(f"a file must be a path, a URL or a file of a dataset, got {url!r:.80}")
+    path = local_path(url)
+    if path is not None:
+        source = LocalBytes(os.path.abspath(path))  # noqa: PTH100 - links stay as they are
+        source.read(0, 1)
+        return source
+    states = Identities()
+    identity = identity_at(url, states)
+    validator = identity.tag or identity.modified
+    key = None if validator is None else hashlib.sha256(f"{url} {validator} {identity.size}".encode()).hexdigest()
+    return StreamBytes(display_url(url).strip("'"), partial(open_retrying, url, AHEAD_BYTES, states), key)
+
+
+def _source_of_handle(handle: FileHandle) -> ByteSource:
+    name = handle.name or handle.sha256 or "a file without a name"
+    if handle.sha256 is not None and handle.store is not None:
+        return StreamBytes(name, handle.open, handle.sha256)
+    if handle.url is not None and handle.sha256 is None:
+        return _source_at(str(handle.path()) if local_path(handle.url) is not None else handle.url)
+    return StreamBytes(name, handle.open, handle.sha256, most=1)  # the stream holds the whole content
+
+
+def check_suffix(source: ByteSource, suffixes: tuple[str, ...]) -> None:
+    """Raises FormatError if the name of a file has an extension that is not one of ``suffixes``."""
+    path = source.name.partition("?")[0].lower() if "://" in source.name else source.name.lower()
+    extension = os.path.splitext(path)[1]  # noqa: PTH122 - a URL is no path
+    if extension not in suffixes and not (isinstance(source, StreamBytes) and not extension):
+        raise FormatError(f"{source.name}: files of annotated matrices end in {' or '.join(suffixes)}")
+
+
+@contextmanager
+def opened(source: ByteSource) -> Iterator[BinaryIO]:
+    """Yields a stream of a source. An error of a read takes the place of the error that it caused in a parser."""
+    with closing(source.open()) as stream:
+        try:
+            yield stream
+        except BaseException:
+            with suppress(AttributeError):
+                check_unchanged(cast(Any, stream).raw)
+            raise
+
+
+def _buffered(stream: Any) -> BinaryIO:
+    return cast(BinaryIO, stream if isinstance(stream, io.BufferedIOBase) else io.BufferedReader(stream, BUFFER_BYTES))

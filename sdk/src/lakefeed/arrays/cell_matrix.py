@@ -1,0 +1,207 @@
+"""Matrices of .h5ad files by rows: dense ones, and sparse ones whose rows are stored one after the other (CSR)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from lakefeed.arrays.byte_sources import ByteSource
+from lakefeed.arrays.chunked_array import ChunkCache, ChunkedArray, Values, require_sound
+from lakefeed.arrays.hdf5_layout import ChunkLayout, format_errors, read_layout
+from lakefeed.errors import ColumnNotFoundError, FormatError, InvalidArgumentError, UnsupportedError
+
+Positions: TypeAlias = npt.NDArray[np.int64]
+
+CSR: Final = "csr_matrix"
+CSC: Final = "csc_matrix"
+
+
+class SparseRows(NamedTuple):
+    """Rows of a sparse matrix. Row i has the columns and values from ``indptr[i]`` to before ``indptr[i + 1]``.
+
+    ``indices`` are int32, or int64 if there are more columns. They are as stored: some files have rows that are not
+    sorted, or that have one column twice, whose values add up.
+    """
+
+    indptr: npt.NDArray[np.int64]
+    indices: npt.NDArray[Any]
+    data: Values
+
+
+Rows: TypeAlias = Values | SparseRows
+
+
+class CellMatrix(Protocol):
+    """A matrix whose rows are read by position. Picklable, safe between threads and over forks."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The number of rows and columns."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the values as stored."""
+        ...
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether rows are `SparseRows`, not arrays."""
+        ...
+
+    def read(self, start: int, stop: int) -> Rows:
+        """Returns the rows from ``start`` to before ``stop``."""
+        ...
+
+    def take(self, rows: Positions) -> Rows:
+        """Returns rows in any order; a row may occur several times. The positions are not negative."""
+        ...
+
+
+@dataclass(frozen=True)
+class DenseMatrix:
+    """A dense matrix in a file."""
+
+    array: ChunkedArray
+
+    is_sparse = False
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        rows, columns = self.array.shape
+        return rows, columns
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.array.dtype
+
+    def read(self, start: int, stop: int) -> Values:
+        return self.array.read(start, stop)
+
+    def take(self, rows: Positions) -> Values:
+        return self.array.take(rows)
+
+
+@dataclass(frozen=True)
+class SparseMatrix:
+    """A CSR matrix in a file. ``indptr`` is in memory."""
+
+    name: str
+    shape: tuple[int, int]
+    indptr: Positions
+    indices: ChunkedArray
+    data: ChunkedArray
+
+    is_sparse = True
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.data.dtype
+
+    def read(self, start: int, stop: int) -> SparseRows:
+        bounds = self.indptr[start : max(stop, start) + 1]
+        low, high = int(bounds[0]), int(bounds[-1])
+        return SparseRows(bounds - low, check_indices(self.indices.read(low, high), self), self.data.read(low, high))
+
+    def take(self, rows: Positions) -> SparseRows:
+        starts, stops = self.indptr[rows], self.indptr[rows + 1]
+        indptr = np.concatenate(([0], np.cumsum(stops - starts)))
+        indices = check_indices(self.indices.take_ranges(starts, stops), self)
+        return SparseRows(indptr, indices, self.data.take_ranges(starts, stops))
+
+
+def index_dtype(columns: int) -> np.dtype[Any]:
+    """Returns the type of column numbers of a matrix."""
+    return np.dtype(np.int32 if columns <= np.iinfo(np.int32).max else np.int64)
+
+
+def check_indices(indices: Values, matrix: SparseMatrix) -> Values:
+    """Returns column numbers in the type of `index_dtype`.
+
+    Raises:
+        FormatError: a number is not that of a column.
+    """
+    if len(indices):
+        columns = matrix.shape[1]
+        require_sound(
+            int(indices.min()) >= 0 and int(indices.max()) < columns,
+            matrix.name, f"its indices hold a number that is not one of the {columns} columns",
+        )  # fmt: skip
+    return indices.astype(index_dtype(matrix.shape[1]), copy=False)
+
+
+@dataclass(frozen=True)
+class MatrixLayout:
+    """The parts of a matrix in a file: of a dense one ``data`` only."""
+
+    name: str
+    shape: tuple[int, int]
+    data: ChunkLayout
+    indices: ChunkLayout | None = None
+    indptr: Positions | None = None
+
+    def open(self, source: ByteSource, cache: ChunkCache | None) -> DenseMatrix | SparseMatrix:
+        """Returns the matrix."""
+        data = ChunkedArray(source, self.data, cache)
+        if self.indices is None or self.indptr is None:
+            return DenseMatrix(data)
+        return SparseMatrix(self.name, self.shape, self.indptr, ChunkedArray(source, self.indices, cache), data)
+
+
+def matrix_path(file: Any, layer: str | None, name: str) -> str:
+    """Returns the path of X, or of a layer, in an open file.
+
+    Raises:
+        ColumnNotFoundError: the file has no layer of this name.
+        FormatError: the file has no X.
+    """
+    if layer is None:
+        if "X" not in file:
+            raise FormatError(f"{name} has no X; give layer=, one of its layers: {list(file.get('layers', ()))}")
+        return "X"
+    layers = list(file.get("layers", ()))
+    if layer not in layers:
+        raise ColumnNotFoundError(f"{name} has no layer {layer!r}; its layers are {layers}")
+    return f"layers/{layer}"
+
+
+def read_matrix_layout(file: Any, layer: str | None, name: str) -> MatrixLayout:
+    """Returns the layout of X, or of a layer, of an open .h5ad file.
+
+    Raises:
+        InvalidArgumentError: the matrix is stored by columns (CSC).
+        ColumnNotFoundError: the file has no layer of this name.
+        FormatError: the file has no X, or it is damaged.
+    """
+    path = matrix_path(file, layer, name)
+    item = file[path]
+    encoding = str(item.attrs.get("encoding-type", item.attrs.get("h5sparse_format", "")))
+    encoding = {"csr": CSR, "csc": CSC}.get(encoding, encoding)
+    if hasattr(item, "shape"):
+        require_sound(len(item.shape) == 2, name, f"{path} has the shape {item.shape}")
+        return MatrixLayout(name, item.shape, read_layout(item, name))
+    if encoding == CSC:
+        attribute = "X" if layer is None else f"layers[{layer!r}]"
+        raise InvalidArgumentError(
+            f"{name}: {path} is stored by columns (CSC), so a row cannot be read by itself. Store it by rows: "
+            f"adata.{attribute} = adata.{attribute}.tocsr(), and write the file again"
+        )
+    if encoding != CSR:
+        raise UnsupportedError(f"{name}: {path} has the encoding {encoding!r}; dense and CSR matrices can be read")
+    with format_errors(name):
+        return _sparse_layout(item, path, name)
+
+
+def _sparse_layout(item: Any, path: str, name: str) -> MatrixLayout:
+    stored_shape = item.attrs["shape"] if "shape" in item.attrs else item.attrs["h5sparse_shape"]
+    rows, columns = (int(length) for length in stored_shape)
+    data, indices = read_layout(item["data"], name), read_layout(item["indices"], name)
+    indptr = item["indptr"][()].astype(np.int64)
+    require_sound(len(indptr) == rows + 1, name, f"{path}/indptr has {len(indptr)} values for {rows} rows")
+    sound = indptr[0] == 0 and bool((np.diff(indptr) >= 0).all()) and data.shape == indices.shape
+    sound = sound and len(data.shape) == 1 and indptr[-1] <= data.shape[0] and indices.dtype.kind in "iu"
+    require_sound(sound, name, f"data, indices and indptr of {path} do not fit together")
+    return MatrixLayout(name, (rows, columns), data, indices, indptr)

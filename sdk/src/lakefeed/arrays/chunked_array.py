@@ -1,0 +1,255 @@
+"""Values of an HDF5 dataset, read by its chunks in threads."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from lakefeed._units import KIB, MIB
+from lakefeed.arrays.byte_sources import ByteSource
+from lakefeed.arrays.chunk_decoding import DECODE_ERRORS, decode_chunk
+from lakefeed.arrays.decode_threads import run_in_threads
+from lakefeed.arrays.hdf5_layout import MISSING, ChunkLayout, open_hdf5
+from lakefeed.errors import FormatError
+
+Values: TypeAlias = npt.NDArray[Any]
+
+GAP_BYTES: Final = 64 * KIB
+"""Other bytes up to this length are read too, because another read would take longer."""
+GROUP_BYTES: Final = 2 * MIB
+GROUP_CHUNKS: Final = 64
+
+
+class ChunkCache:
+    """Decoded chunks, those that were used last. Thread-safe; a pickled copy is empty.
+
+    Args:
+        most: the number of chunks.
+        most_bytes: the bytes of all chunks. One chunk may have more.
+    """
+
+    def __init__(self, most: int, most_bytes: int) -> None:
+        self._most, self._most_bytes = most, most_bytes
+        self._chunks: OrderedDict[Any, Values] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def get(self, key: Any) -> Values | None:
+        """Returns a chunk; None if it is not here."""
+        with self._lock:
+            chunk = self._chunks.get(key)
+            if chunk is not None:
+                self._chunks.move_to_end(key)
+            return chunk
+
+    def add(self, key: Any, chunk: Values) -> None:
+        """Adds a chunk in place of those that were not used for the longest time."""
+        with self._lock:
+            if key in self._chunks:
+                return
+            self._chunks[key] = chunk
+            self._bytes += chunk.nbytes
+            while len(self._chunks) > 1 and (len(self._chunks) > self._most or self._bytes > self._most_bytes):
+                self._bytes -= self._chunks.popitem(last=False)[1].nbytes
+
+    def clear(self) -> None:
+        """Removes all chunks."""
+        with self._lock:
+            self._chunks.clear()
+            self._bytes = 0
+
+    def __reduce__(self) -> tuple[type[ChunkCache], tuple[int, int]]:
+        return ChunkCache, (self._most, self._most_bytes)
+
+
+class ChunkedArray:
+    """A dataset with one or two dimensions. Safe between threads, processes and forks; no file stays open.
+
+    Args:
+        source: the file.
+        layout: the locations of the chunks.
+        cache: decoded chunks; None: each read decodes its chunks.
+    """
+
+    def __init__(self, source: ByteSource, layout: ChunkLayout, cache: ChunkCache | None = None) -> None:
+        self._source, self._layout, self._cache = source, layout, cache
+        self._grid = layout.grid
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape."""
+        return self._layout.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the values, in the byte order of this machine."""
+        return self._layout.dtype.newbyteorder("=")
+
+    @property
+    def rows_per_chunk(self) -> int:
+        """The number of rows, or of values in one dimension, that are decoded together."""
+        return self._layout.chunks[0]
+
+    def read(self, start: int, stop: int) -> Values:
+        """Returns the rows (of one dimension: the values) from ``start`` to before ``stop``.
+
+        Raises:
+            FormatError: a chunk is damaged.
+            ChangedFileError: the file was changed.
+        """
+        out = np.empty((max(stop - start, 0), *self.shape[1:]), self.dtype)
+        self.read_into(out, start)
+        return out
+
+    def read_into(self, out: Values, start: int) -> None:
+        """Fills ``out`` with the rows from ``start``. Holds a few decoded chunks at a time."""
+        if not out.size:
+            return
+        numbers = self._chunks_of_rows(np.arange(start // self.rows_per_chunk, self._row_end(start + len(out))))
+
+        def place(number: int, chunk: Values) -> None:
+            rows, *columns = self._layout.box(number)
+            low, high = max(rows.start, start), min(rows.stop, start + len(out))
+            out[(slice(low - start, high - start), *columns)] = chunk[low - rows.start : high - rows.start]
+
+        self._visit(numbers, place)
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Values:
+        """Returns rows in any order."""
+        out = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        if not out.size:
+            return out
+        bands = rows // self.rows_per_chunk
+        order = np.argsort(bands, kind="stable")
+        unique, first = np.unique(bands[order], return_index=True)
+        targets = dict(zip(unique.tolist(), np.split(order, first[1:]), strict=True))
+
+        def place(number: int, chunk: Values) -> None:
+            inside, *columns = self._layout.box(number)
+            target = targets[inside.start // self.rows_per_chunk]
+            out[(target, *columns)] = chunk[rows[target] - inside.start]
+
+        self._visit(self._chunks_of_rows(unique), place)
+        return out
+
+    def take_ranges(self, starts: npt.NDArray[np.int64], stops: npt.NDArray[np.int64]) -> Values:
+        """Returns the values of ranges of a dataset of one dimension, one range after the other."""
+        ends = np.cumsum(stops - starts)
+        out = np.empty(int(ends[-1]) if len(ends) else 0, self.dtype)
+        size = self.rows_per_chunk
+        pieces: dict[int, list[tuple[int, int, int]]] = {}
+        for start, stop, end in zip(starts.tolist(), stops.tolist(), ends.tolist(), strict=True):
+            for number in range(start // size, -(-stop // size) if stop > start else 0):
+                low, high = max(start, number * size), min(stop, (number + 1) * size)
+                pieces.setdefault(number, []).append((low - number * size, high - number * size, end - stop + low))
+
+        def place(number: int, chunk: Values) -> None:
+            for low, high, target in pieces[number]:
+                out[target : target + high - low] = chunk[low:high]
+
+        self._visit(np.array(sorted(pieces), np.int64), place)
+        return out
+
+    def _row_end(self, stop: int) -> int:
+        return -(-stop // self.rows_per_chunk)
+
+    def _chunks_of_rows(self, bands: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Returns the numbers of the chunks in rows of chunks."""
+        across = int(np.prod(self._grid[1:], dtype=np.int64))
+        return (bands[:, None] * across + np.arange(across)).reshape(-1)
+
+    def _visit(self, numbers: npt.NDArray[np.int64], place: Any) -> None:
+        """Calls ``place(number, chunk)`` for each chunk, in several threads."""
+        if not self._layout.direct:
+            self._visit_with_h5py(numbers, place)
+            return
+        left = []
+        for number in numbers.tolist():
+            chunk = self._known(number)
+            if chunk is None:
+                left.append(number)
+            else:
+                place(number, chunk)
+        groups = list(self._groups(left))
+        run_in_threads(lambda group: self._read_group(group, place), groups, len(groups))
+
+    def _known(self, number: int) -> Values | None:
+        if self._layout.offsets[number] == MISSING:
+            shape = tuple(part.stop - part.start for part in self._layout.box(number))
+            return np.broadcast_to(np.array(self._layout.fill, self.dtype), shape)
+        return None if self._cache is None else self._cache.get((self._layout.path, number))
+
+    def _groups(self, numbers: Sequence[int]) -> Iterator[list[int]]:
+        """Yields chunks that are read at once."""
+        offsets, sizes = self._layout.offsets, self._layout.sizes
+        group: list[int] = []
+        for number in sorted(numbers, key=offsets.__getitem__):
+            if group:
+                first, last = group[0], group[-1]
+                gap = offsets[number] - offsets[last] - sizes[last]
+                total = offsets[number] + sizes[number] - offsets[first]
+                if gap > GAP_BYTES or total > GROUP_BYTES or len(group) >= GROUP_CHUNKS:
+                    yield group
+                    group = []
+            group.append(number)
+        if group:
+            yield group
+
+    def _read_group(self, group: Sequence[int], place: Any) -> None:
+        offsets, sizes = self._layout.offsets, self._layout.sizes
+        start = int(offsets[group[0]])
+        content = memoryview(self._source.read(start, int(offsets[group[-1]] + sizes[group[-1]]) - start))
+        for number in group:
+            begin = int(offsets[number]) - start
+            chunk = self._decode(number, content[begin : begin + int(sizes[number])])
+            self._remember(number, chunk)
+            place(number, chunk)
+
+    def _decode(self, number: int, content: memoryview) -> Values:
+        layout = self._layout
+        box = layout.box(number)
+        shape = tuple(part.stop - part.start for part in box)
+        stored = layout.chunks if layout.padded else shape
+        size = int(np.prod(stored, dtype=np.int64)) * layout.dtype.itemsize
+        try:
+            decoded = decode_chunk(content, layout.filters, int(layout.masks[number]), size)
+        except DECODE_ERRORS:
+            return self._read_box(number)  # in a way that only HDF5 knows, or damaged
+        values: Values = np.frombuffer(decoded, layout.dtype).reshape(stored)
+        return values[tuple(slice(length) for length in shape)].astype(self.dtype, copy=False)
+
+    def _read_box(self, number: int) -> Values:
+        with open_hdf5(self._source) as file:
+            values: Values = file[self._layout.path][self._layout.box(number)]
+            return values.astype(self.dtype, copy=False)
+
+    def _visit_with_h5py(self, numbers: npt.NDArray[np.int64], place: Any) -> None:
+        left = []
+        for number in numbers.tolist():
+            chunk = None if self._cache is None else self._cache.get((self._layout.path, number))
+            if chunk is None:
+                left.append(number)
+            else:
+                place(number, chunk)
+        for start in range(0, len(left), GROUP_CHUNKS):
+            with open_hdf5(self._source) as file:  # not open for long: nothing is forked meanwhile
+                dataset = file[self._layout.path]
+                for number in left[start : start + GROUP_CHUNKS]:
+                    chunk = dataset[self._layout.box(number)].astype(self.dtype, copy=False)
+                    self._remember(number, chunk)
+                    place(number, chunk)
+
+    def _remember(self, number: int, chunk: Values) -> None:
+        if self._cache is not None:
+            self._cache.add((self._layout.path, number), chunk)
+
+
+def require_sound(condition: bool, name: str, reason: str) -> None:
+    """Raises FormatError that names a file unless the condition holds."""
+    if not condition:
+        raise FormatError(f"{name} is damaged: {reason}")

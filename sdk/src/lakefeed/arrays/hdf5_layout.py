@@ -1,0 +1,176 @@
+"""Where the chunks of an HDF5 dataset lie in its file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import RLock
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lakefeed._units import MIB
+from lakefeed.arrays.byte_sources import ByteSource, opened
+from lakefeed.arrays.chunk_decoding import ChunkFilter, is_decodable
+from lakefeed.errors import FormatError, LakefeedError, MissingDependencyError, UnsupportedError
+
+PART_BYTES: Final = MIB
+"""A dataset without chunks is read in parts of this size."""
+MISSING: Final = -1
+NUMERIC_KINDS: Final = "biuf"
+
+_h5py_lock = RLock()
+"""Held while a file is open in h5py, so that no process is forked meanwhile: a child must not have such a file."""
+
+os.register_at_fork(before=_h5py_lock.acquire, after_in_parent=_h5py_lock.release, after_in_child=_h5py_lock.release)
+
+
+@contextmanager
+def open_hdf5(source: ByteSource) -> Iterator[Any]:
+    """Yields an ``h5py.File`` over a stream, so that there is no lock on the file. Closes it at the end of the block.
+
+    One thread at a time has a file open, as h5py has one lock for everything.
+
+    Raises:
+        FormatError: the file is not HDF5, or it is damaged or truncated.
+        MissingDependencyError: h5py is not installed.
+    """
+    h5py = require_library("h5py")
+    with _h5py_lock, format_errors(source.name), opened(source) as stream, h5py.File(stream, "r") as file:
+        yield file
+
+
+def require_library(name: str) -> Any:
+    """Returns a module of the extra ``anndata``.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    from importlib import import_module
+
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise MissingDependencyError(
+            f".h5ad files need {name.partition('.')[0]}: pip install 'lakefeed[anndata]'"
+        ) from error
+
+
+@contextmanager
+def format_errors(name: str) -> Iterator[None]:
+    """Raises errors of the HDF5 library as FormatError that names the file."""
+    try:
+        yield
+    except LakefeedError:
+        raise
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, EOFError) as error:
+        reason = error.args[0] if isinstance(error, KeyError) and error.args else error
+        raise FormatError(f"{name} cannot be read; it is damaged, truncated or not HDF5: {reason}") from error
+
+
+@dataclass(frozen=True)
+class ChunkLayout:
+    """A dataset and the locations of its chunks. Values without a chunk are ``fill``.
+
+    Attributes:
+        path: the path of the dataset in the file.
+        shape: the shape of the dataset.
+        dtype: the type of its values as stored.
+        chunks: the shape of a chunk.
+        filters: the filters of the chunks, in the order in which they were applied.
+        offsets: the first byte of each chunk, in the order of rows of chunks; `MISSING` for a chunk without one.
+        sizes: the number of bytes of each chunk in the file.
+        masks: the filters that were left out of each chunk.
+        fill: the value of chunks that were never written.
+        padded: whether chunks at the edge are stored in full.
+        direct: whether the chunks are decoded without h5py.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    chunks: tuple[int, ...]
+    filters: tuple[ChunkFilter, ...]
+    offsets: npt.NDArray[np.int64]
+    sizes: npt.NDArray[np.int64]
+    masks: npt.NDArray[np.uint32]
+    fill: Any
+    padded: bool
+    direct: bool
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """The number of chunks in each dimension."""
+        return tuple(-(-size // chunk) for size, chunk in zip(self.shape, self.chunks, strict=True))
+
+    def box(self, number: int) -> tuple[slice, ...]:
+        """Returns the part of the dataset that a chunk holds."""
+        corner = np.unravel_index(number, self.grid)
+        return tuple(
+            slice(int(index) * chunk, min((int(index) + 1) * chunk, size))
+            for index, chunk, size in zip(corner, self.chunks, self.shape, strict=True)
+        )
+
+
+def read_layout(dataset: Any, name: str) -> ChunkLayout:
+    """Returns the layout of an open ``h5py.Dataset``.
+
+    Args:
+        dataset: the dataset.
+        name: the name of the file, for messages.
+
+    Raises:
+        UnsupportedError: its values are not numbers.
+        FormatError: it is damaged.
+    """
+    if dataset.dtype.kind not in NUMERIC_KINDS or dataset.dtype.subdtype is not None or dataset.shape is None:
+        raise UnsupportedError(f"{name}: {dataset.name} holds {dataset.dtype}; a matrix holds numbers or booleans")
+    with format_errors(name):
+        if dataset.chunks is None:
+            return _layout_of_parts(dataset)
+        return _layout_of_chunks(dataset)
+
+
+def _layout_of_chunks(dataset: Any) -> ChunkLayout:
+    stored = dataset.id.get_create_plist()
+    filters = []
+    for number in range(stored.get_nfilters()):
+        code, _, values, _ = stored.get_filter(number)
+        filters.append(ChunkFilter(code, int(values[0]) if values else dataset.dtype.itemsize))
+    grid = tuple(-(-size // chunk) for size, chunk in zip(dataset.shape, dataset.chunks, strict=True))
+    total = int(np.prod(grid, dtype=np.int64))
+    offsets, sizes, masks = np.full(total, MISSING, np.int64), np.zeros(total, np.int64), np.zeros(total, np.uint32)
+    entries: list[Any] = []
+    dataset.id.chunk_iter(entries.append)
+    if entries:
+        corners = np.array([entry.chunk_offset for entry in entries], np.int64) // np.array(dataset.chunks)
+        numbers = np.ravel_multi_index(tuple(corners.T), grid)
+        offsets[numbers] = [entry.byte_offset for entry in entries]
+        sizes[numbers] = [entry.size for entry in entries]
+        masks[numbers] = [entry.filter_mask for entry in entries]
+    direct = dataset.file.userblock_size == 0 and all(map(is_decodable, filters))
+    return ChunkLayout(
+        dataset.name, dataset.shape, dataset.dtype, dataset.chunks, tuple(filters), offsets, sizes, masks,
+        dataset.fillvalue, padded=True, direct=direct,
+    )  # fmt: skip
+
+
+def _layout_of_parts(dataset: Any) -> ChunkLayout:
+    """Returns the layout of a dataset without chunks, as if it consisted of chunks of full rows."""
+    shape, width = dataset.shape, dataset.dtype.itemsize
+    row_bytes = max(int(np.prod(shape[1:], dtype=np.int64)) * width, 1)
+    rows = max(PART_BYTES // row_bytes, 1)
+    total = -(-shape[0] // rows) if all(shape) else 0
+    start = None if dataset.is_virtual or dataset.external else dataset.id.get_offset()
+    starts = np.arange(total, dtype=np.int64) * rows
+    sizes = (np.minimum(starts + rows, shape[0]) - starts) * row_bytes
+    is_empty = start is None and not (dataset.is_virtual or dataset.external) and not dataset.id.get_storage_size()
+    offsets = np.full(total, MISSING, np.int64) if start is None else starts * row_bytes + start
+    direct = is_empty or (start is not None and dataset.file.userblock_size == 0)
+    return ChunkLayout(
+        dataset.name, shape, dataset.dtype, (rows, *(max(size, 1) for size in shape[1:])), (), offsets, sizes,
+        np.zeros(total, np.uint32), dataset.fillvalue, padded=False, direct=direct,
+    )  # fmt: skip
