@@ -57,7 +57,7 @@ def _linked(ref: DataFileRef, number: int) -> DataFile:
     assert source is not None
     assert link is not None
     os.link(source, link)
-    return DataFile.from_args(
+    file = DataFile.from_args(
         content=DataFileContent.DATA,
         file_path=location,
         file_format=FileFormat.PARQUET,
@@ -70,8 +70,9 @@ def _linked(ref: DataFileRef, number: int) -> DataFile:
         nan_value_counts={},
         lower_bounds=dict(ref.lower_bounds),
         upper_bounds=dict(ref.upper_bounds),
-        spec_id=0,
     )
+    file.spec_id = 0
+    return file
 
 
 def milliseconds(work: Callable[[], object], times: int = TIMES) -> float:

@@ -197,3 +197,16 @@ def test_the_oldest_plans_are_removed(lake: Lake, monkeypatch: pytest.MonkeyPatc
     assert len(list((lake.settings.cache / "plans").iterdir())) == 3
     assert [read(lake.settings, pin=label)[2] for label in "ae"] == [True, False]
     assert PlanCache(lake.settings.cache, Roots()).find(PlanKey("file:///nowhere", None)) is None
+
+
+def test_a_plan_is_stored_once(lake: Lake) -> None:
+    Dataset.from_dict({"a": [1, 2]}).save("rows")
+    folder = lake.settings.cache / "plans"
+    Dataset("rows").to_arrow()
+    (plan,) = folder.iterdir()
+    written = plan.stat().st_mtime_ns
+    Dataset("rows").to_arrow()
+    assert plan.stat().st_mtime_ns == written
+    plan.unlink()
+    Dataset("rows").to_arrow()
+    assert plan.exists()

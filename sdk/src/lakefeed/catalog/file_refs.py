@@ -140,10 +140,14 @@ class RowSelection:
             >>> RowSelection(6, np.array([1, 4]), inverted=True).within(1, 6).tolist()
             [1, 2, 4]
         """
+        if self.inverted:
+            return np.flatnonzero(self.mask(begin, end))
         low, high = np.searchsorted(self.positions, [begin, end])
-        inside = self.positions[low:high] - begin
-        if not self.inverted:
-            return inside
-        selected = np.ones(end - begin, np.bool_)
-        selected[inside] = False
-        return np.flatnonzero(selected)
+        return self.positions[low:high] - begin
+
+    def mask(self, begin: int, end: int) -> NDArray[np.bool_]:
+        """Returns for each row of ``[begin, end)`` whether it is selected."""
+        low, high = np.searchsorted(self.positions, [begin, end])
+        selected = np.full(end - begin, self.inverted)
+        selected[self.positions[low:high] - begin] = not self.inverted
+        return selected

@@ -28,7 +28,7 @@ def plain_path(location: str) -> str | None:
         >>> plain_path("file:///data//lake"), plain_path("s3://bucket/lake")
         ('/data/lake', None)
     """
-    if urlparse(location).scheme not in ("", "file"):
+    if not location.startswith("/") and urlparse(location).scheme not in ("", "file"):
         return None
     return _SLASHES.sub("/", _SCHEME.sub("", location))
 

@@ -49,6 +49,7 @@ class PlanCache:
         self._folder, self._staging = cache / "plans", cache / "tmp"
         self._lock = threading.Lock()
         self._parsed: LRUCache[str, tuple[ScanPlan, list[tuple[str, list[int]]]]] = LRUCache(PLANS_IN_MEMORY)
+        self._added: LRUCache[str, bool] = LRUCache(MAX_PLANS)
 
     def find(self, key: PlanKey) -> ScanPlan | None:
         """Returns a plan; None if there is none, or its metadata has changed or is missing."""
@@ -60,19 +61,26 @@ class PlanCache:
                 plan, files = ScanPlan.parse((self._folder / name).read_bytes())
                 parsed = plan, [(path, state) for path, state in files]
             if any(self._state(path) != state for path, state in parsed[1]):
-                return None
+                parsed = None
         except (OSError, ValueError):
-            return None
+            parsed = None
         with self._lock:
+            if parsed is None:
+                self._added.pop(name, None)
+                return None
             self._parsed[name] = parsed
         return parsed[0]
 
     def add(self, key: PlanKey, plan: ScanPlan, manifest_list: str) -> None:
-        """Stores a plan, unless a file of it is not local or the cache cannot be written."""
+        """Stores a plan once, unless it is too large, a file of it is not local, or the cache cannot be written."""
+        name, now = _name(key), time.time_ns()
+        with self._lock:
+            stored = self._added.get(name)
+        if stored is False or (stored and (self._folder / name).exists()):
+            return
         paths = {key.metadata_location, manifest_list, *(file.manifest for file in plan.files)}
         if not plan.storable or not self._are_local(file.path for file in plan.files) or not self._are_local(paths):
             return
-        name, now = _name(key), time.time_ns()
         try:
             states = [(path, self._state(path)) for path in sorted(paths)]
             data = plan.dump(states)
@@ -80,6 +88,8 @@ class PlanCache:
                 self._folder.mkdir(parents=True, exist_ok=True)
                 write_atomically(str(self._folder / name), data, str(self._staging), (now, now))
                 self._evict()
+            with self._lock:
+                self._added[name] = len(data) <= MAX_PLAN_BYTES
         except OSError as error:
             logger.info("cannot store the scan plan of %s: %s", key.metadata_location, error)
 

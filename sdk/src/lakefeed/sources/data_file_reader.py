@@ -106,27 +106,29 @@ class DataFileReader:
                 return self._read_parts(split, fragment, pushdown, selection, steps)
         _, group, _ = fragment.key
         layout = self._layout(file, pushdown)
-        positions = None if selection is None else self._positions_in_group(file.path, group, selection)
-        if positions is None and (layout.selective or not pushdown.exact):
+        begin, end = (0, 0) if selection is None else self._group_range(file.path, group)
+        if selection is not None and selection.count(begin, end) == end - begin:
+            selection = None
+        if selection is None and (layout.selective or not pushdown.exact):
             row_filter = layout.row_filter(group)
             batches = self._open(file.path).read(
                 group, layout.leaves, fragment.start, fragment.stop, row_filter, steps=steps
             )
             return map(layout.cast, batches)
         whole = not fragment.start and fragment.stop in (None, fragment.rows)
-        if positions is not None and layout.selective and whole:
+        if selection is not None and layout.selective and whole:
             row_filter = layout.row_filter(group)
             if row_filter is not None:
-                there = replace(row_filter, positions=positions)
+                there = replace(row_filter, positions=selection.within(begin, end))
                 return map(layout.cast, self._open(file.path).read(group, layout.leaves, where=there))
         elif pushdown.exact:
             return self._read_matching(file, fragment, pushdown, selection, steps)
-        assert positions is not None, "only some rows of the file remain"
-        batches = map(layout.cast, self._open(file.path).read(group, layout.leaves, steps=True))
-        begin, end = self._group_range(file.path, group)
-        if whole and 2 * len(positions) > end - begin:
-            return take_most(batches, positions, end - begin)
-        return take_sorted(batches, positions[fragment.start : fragment.stop])
+        assert selection is not None, "only some rows of the file remain"
+        most = whole and 2 * selection.count(begin, end) > end - begin
+        batches = map(layout.cast, self._open(file.path).read(group, layout.leaves, steps=steps or not most))
+        if most:
+            return take_most(batches, selection.mask(begin, end))
+        return take_sorted(batches, selection.within(begin, end)[fragment.start : fragment.stop])
 
     # ------------------------------------------------------------------ column files
 
@@ -280,20 +282,10 @@ class DataFileReader:
             names |= {name: None for name, number in self._column_ids.items() if number in newer}
         return rename(predicate, {name: names[name] or f"\0{name}" for name in roots(predicate) if name in names})
 
-    def _positions_in_group(self, path: str, group: int, selection: RowSelection) -> Positions | None:
-        """Returns the selected positions in a row group, relative to its first row; None if all are."""
-        begin, end = self._group_range(path, group)
-        return None if selection.count(begin, end) == end - begin else selection.within(begin, end)
-
     def selection_mask(self, path: str, group: int, selection: RowSelection) -> NDArray[np.bool_] | None:
         """Returns which rows of a row group are selected; None if all are."""
-        positions = self._positions_in_group(path, group, selection)
-        if positions is None:
-            return None
         begin, end = self._group_range(path, group)
-        mask = np.zeros(end - begin, np.bool_)
-        mask[positions] = True
-        return mask
+        return None if selection.count(begin, end) == end - begin else selection.mask(begin, end)
 
     def _group_range(self, path: str, group: int) -> tuple[int, int]:
         """Returns the positions of the first row of a row group and of the first row after it."""
@@ -335,10 +327,8 @@ def side_by_side(streams: Sequence[Iterator[pa.RecordBatch]], schema: pa.Schema)
     assert all(batch is None for batch in held), "a column file has as many rows as its data file"
 
 
-def take_most(batches: Iterator[pa.RecordBatch], positions: NDArray[np.int64], rows: int) -> Iterator[pa.RecordBatch]:
-    """Yields the rows of a stream of so many rows at sorted positions. It is fast where most rows are taken."""
-    mask = np.zeros(rows, np.bool_)
-    mask[positions] = True
+def take_most(batches: Iterator[pa.RecordBatch], mask: NDArray[np.bool_]) -> Iterator[pa.RecordBatch]:
+    """Yields the rows of a stream for which the mask is true. It is fast where most rows are taken."""
     wanted, start = pa.array(mask), 0
     for batch in batches:
         if any(map(pa.types.is_nested, batch.schema.types)):
