@@ -179,6 +179,20 @@ class Lake:
         if cache is not None:
             cache.add(key, plan, manifest_list)
 
+    def read_file(self, location: str) -> bytes:
+        """Returns the content of a file that metadata names. Local ones of an embedded lake need no PyIceberg."""
+        self._reset_after_fork()
+        with self._lock:
+            pointers = self._locate()
+        roots = None if pointers is None else pointers.roots
+        path = None if roots is None else local_path(roots.actual(location))
+        if path is not None:
+            return path.read_bytes()
+        from lakefeed.catalog.file_io import open_io
+
+        with open_io(self.catalog.properties, {}, location).new_input(location).open() as stream:
+            return stream.read()
+
     def exists(self, name: str) -> bool:
         """Returns whether a dataset of that name exists. It may be damaged."""
         identifier = self.identifier(name)

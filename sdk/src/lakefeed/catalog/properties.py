@@ -33,6 +33,11 @@ LOCATION_PREFIX: Final = "lakefeed.location."
 # A namespace property, by table name: the deleted datasets of that name.
 DELETED_PREFIX: Final = "lakefeed.deleted."
 
+# A table property: the name and the project of a file tree, as JSON.
+TREE: Final = "lakefeed.tree"
+# In a snapshot summary: the key of the id of a version of a file tree.
+TREE_ID: Final = "lakefeed.tree.id"
+
 # Snapshot summary.
 RUN: Final = "lakefeed.run"
 USER: Final = "lakefeed.user"

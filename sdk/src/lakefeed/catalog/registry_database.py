@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,8 +19,13 @@ from lakefeed.errors import CatalogUnavailableError, ConfigError, MissingDepende
 from lakefeed.storage.disk.disk_errors import storage_errors
 from lakefeed.storage.urls import redact
 
+MISSING_TABLE: Final = re.compile(r"no such table: lakefeed_|relation \"lakefeed_\w+\" does not exist")
 WRITES: Final = "lakefeed_writes"
 """The execution option of a connection whose transaction writes."""
+
+
+class MissingTablesError(CatalogUnavailableError):
+    """A table of the registry was dropped."""
 
 
 class RegistryDatabase:
@@ -112,9 +118,8 @@ class RegistryDatabase:
             ) from error
         except DBAPIError as error:
             reason = " ".join(str(error.orig).split())
-            raise CatalogUnavailableError(
-                f"the database of the registry {self.description!r} cannot be used: {reason}"
-            ) from error
+            kind = MissingTablesError if MISSING_TABLE.search(reason) else CatalogUnavailableError
+            raise kind(f"the database of the registry {self.description!r} cannot be used: {reason}") from error
 
 
 def _open(settings: Settings) -> Engine:

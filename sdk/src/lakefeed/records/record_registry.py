@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import Final
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Final, TypeVar
 
 from cachetools import LRUCache
 from sqlalchemy import Connection
 
 from lakefeed.catalog.lake import Lake
-from lakefeed.catalog.registry_database import RegistryDatabase
+from lakefeed.catalog.registry_database import MissingTablesError, RegistryDatabase
+from lakefeed.records.projection import Projection
 from lakefeed.records.table_layout import ensure_layout
+
+Result = TypeVar("Result")
 
 MAX_OPEN: Final = 16
 
@@ -28,6 +31,7 @@ class Registry:
     def __init__(self, lake: Lake) -> None:
         self.lake = lake
         self.database = RegistryDatabase(lake.settings)
+        self._projection = Projection(lake, self.database)
         self._ready = False
 
     @classmethod
@@ -49,16 +53,48 @@ class Registry:
         self._prepare()
         return self.database.read()
 
-    @contextmanager
-    def write(self) -> Iterator[Connection]:
+    def write(self) -> AbstractContextManager[Connection]:
         """Opens a transaction, as `RegistryDatabase.write`. Makes the tables on first use.
 
         Raises:
             CatalogUnavailableError: the database cannot be reached or refuses.
         """
         self._prepare()
-        with self.database.write() as connection:
-            yield connection
+        return self.database.write()
+
+    def catch_up(self) -> int:
+        """Makes records of all versions of the lake that have none. Returns the number of tables that were read.
+
+        Tables that are damaged are reported in the log, and their records stay as they are.
+
+        Raises:
+            CatalogUnavailableError: the database cannot be reached or refuses.
+        """
+        return self._recover(self._projection.catch_up)
+
+    def query(self, work: Callable[[Connection], Result]) -> Result:
+        """Returns the result of ``work`` on a connection, after the registry has caught up with the lake.
+
+        Raises:
+            CatalogUnavailableError: the database cannot be reached or refuses.
+        """
+
+        def run() -> Result:
+            self._projection.catch_up()
+            with self.database.read() as connection:
+                return work(connection)
+
+        return self._recover(run)
+
+    def _recover(self, run: Callable[[], Result]) -> Result:
+        """Returns the result of a function. Runs it again if tables were dropped, which are made again."""
+        self._prepare()
+        try:
+            return run()
+        except MissingTablesError:
+            self._ready = False
+            self._prepare()
+            return run()
 
     def _prepare(self) -> None:
         if not self._ready:

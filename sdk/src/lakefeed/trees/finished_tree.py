@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lakefeed.catalog import renaming
 from lakefeed.catalog.ancestry import ancestry
 from lakefeed.catalog.lake import Lake
-from lakefeed.catalog.properties import LABEL
+from lakefeed.catalog.properties import LABEL, TREE, TREE_ID
 from lakefeed.catalog.versions import version_number, version_of
 from lakefeed.errors import DatasetNotFoundError, InvalidArgumentError, TreeNotFoundError
 from lakefeed.sources.iceberg_source import IcebergSource
@@ -24,15 +24,12 @@ if TYPE_CHECKING:
     from pyiceberg.table import Table
     from pyiceberg.table.snapshots import Snapshot
 
-TREE: Final = "lakefeed.tree"
-"""The table property with the name and the project of a tree, as JSON."""
 PUBLISHED_PREFIX: Final = "lakefeed.tree.published."
 """Begins the table property with the time at which a version was published, by the key of its id."""
 TAGS_PREFIX: Final = "lakefeed.tree.tags."
 """Begins the table property with tags that were set after a version was made, as JSON, by the key of its id."""
 
 # Snapshot summary.
-ID: Final = "lakefeed.tree.id"
 PARENTS: Final = "lakefeed.tree.parents"
 TAGS: Final = "lakefeed.tree.tags"
 ABOUT: Final = "lakefeed.tree.description"
@@ -62,7 +59,7 @@ class FinishedTree:
     @property
     def id(self) -> TreeId:
         """The id. A version that another program wrote has one with its number."""
-        return TreeId(self.dataset, self.fact(ID) or f"v{version_number(self.snapshot)}")
+        return TreeId(self.dataset, self.fact(TREE_ID) or f"v{version_number(self.snapshot)}")
 
     @property
     def label(self) -> str:
@@ -137,7 +134,7 @@ def fact_of(snapshot: Snapshot, name: str) -> str | None:
 
 def id_of(dataset: str, snapshot: Snapshot) -> TreeId:
     """Returns the id of a version."""
-    return TreeId(dataset, fact_of(snapshot, ID) or f"v{version_number(snapshot)}")
+    return TreeId(dataset, fact_of(snapshot, TREE_ID) or f"v{version_number(snapshot)}")
 
 
 def title_of(table: Table, dataset: str) -> tuple[str, str]:

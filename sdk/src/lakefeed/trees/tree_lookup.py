@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.properties import TREE
 from lakefeed.errors import DamagedDatasetError, DatasetNotFoundError, InvalidArgumentError, TreeNotFoundError
 from lakefeed.trees.draft_tables import DraftFacts, DraftTable, facts_of, list_drafts
 from lakefeed.trees.draft_tree import DraftTree, lost_parent_error
-from lakefeed.trees.finished_tree import TREE, FinishedTree, find_finished, history
+from lakefeed.trees.finished_tree import FinishedTree, find_finished, history
 from lakefeed.trees.tree_identity import TreeId, dataset_name, slug
 
 MAX_LISTED = 10

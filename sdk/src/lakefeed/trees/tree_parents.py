@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Final
 
 from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.properties import TREE
 from lakefeed.errors import DatasetNotFoundError, FileError
 from lakefeed.storage.disk.atomic_write import staged_file
-from lakefeed.trees.finished_tree import TREE, history
+from lakefeed.trees.finished_tree import history
 from lakefeed.trees.tree_identity import TreeId
 
 CACHE: Final = "tree-parents"

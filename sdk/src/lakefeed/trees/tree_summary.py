@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.properties import TREE
 from lakefeed.errors import LakefeedError
 from lakefeed.media.image import Image
 from lakefeed.profiles import is_unreachable
-from lakefeed.trees.finished_tree import TREE, find_finished
+from lakefeed.trees.finished_tree import find_finished
 from lakefeed.trees.tree_finalization import parents_overlay
 from lakefeed.trees.tree_identity import TreeId
 from lakefeed.trees.tree_parents import other_datasets

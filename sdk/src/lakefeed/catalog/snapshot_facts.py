@@ -1,0 +1,149 @@
+"""The versions of a table as its metadata file tells them, read without PyIceberg's models.
+
+To read many tables this way takes a tenth of the time. Tables with expired snapshots, or with snapshots that have no
+number, are loaded with PyIceberg, which knows their ancestry.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.properties import HAS_COLUMN_FILES, ROWS, VERSION_NUMBERS
+
+if TYPE_CHECKING:
+    from pyiceberg.table import Table
+    from pyiceberg.typedef import Identifier
+
+GZIP_MAGIC = b"\x1f\x8b"
+
+
+@dataclass(frozen=True)
+class SnapshotFacts:
+    """A version of a table.
+
+    Attributes:
+        version: the number.
+        snapshot_id: the id of the snapshot.
+        timestamp_ms: the time of the commit, in milliseconds since 1970 (UTC).
+        rows: the number of rows.
+        bytes: the size of its data files.
+        summary: the entries of the snapshot summary.
+    """
+
+    version: int
+    snapshot_id: int
+    timestamp_ms: int
+    rows: int
+    bytes: int
+    summary: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class TableFacts:
+    """A table at one metadata file.
+
+    Attributes:
+        table_uuid: the uuid of the table.
+        properties: the table properties.
+        versions: the versions, newest first.
+    """
+
+    table_uuid: str
+    properties: Mapping[str, str]
+    versions: tuple[SnapshotFacts, ...]
+
+
+def read_table_facts(lake: Lake, identifier: Identifier, location: str) -> TableFacts:
+    """Returns the versions that a metadata file of a table has.
+
+    Raises:
+        NoSuchTableError: the table does not exist any more.
+        DamagedDatasetError: the metadata is missing or invalid.
+        FileError: it cannot be read.
+    """
+    from lakefeed.catalog import damaged_tables, version_numbers
+
+    with damaged_tables.damage_errors(".".join(identifier), location):
+        facts = _parse(_read(lake, location))
+    if facts is not None:
+        return facts
+    return _facts_of_table(version_numbers.with_version_numbers(damaged_tables.load_table(lake.catalog, identifier)))
+
+
+def _read(lake: Lake, location: str) -> bytes:
+    content = lake.read_file(location)
+    return gzip.decompress(content) if content[:2] == GZIP_MAGIC else content
+
+
+def _parse(content: bytes) -> TableFacts | None:
+    metadata = json.loads(content)
+    try:
+        return _facts_of_json(metadata)
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"this is not the metadata of a table: {error}") from error
+
+
+def _facts_of_json(metadata: Mapping[str, Any]) -> TableFacts | None:
+    """Returns the versions; None if the file alone does not tell them."""
+    properties = metadata.get("properties") or {}
+    snapshots = {
+        each["snapshot-id"]: each
+        for each in metadata.get("snapshots") or ()
+        if HAS_COLUMN_FILES not in (each.get("summary") or {})
+    }
+    if VERSION_NUMBERS in properties or not all(each.get("sequence-number") for each in snapshots.values()):
+        return None
+    lineage: list[Mapping[str, Any]] = []
+    head = snapshots.get(metadata.get("current-snapshot-id"))
+    while head is not None:
+        lineage.append(head)
+        head = snapshots.get(head.get("parent-snapshot-id"))
+    if lineage and any(each["sequence-number"] < lineage[-1]["sequence-number"] for each in snapshots.values()):
+        return None  # an older snapshot may be an ancestor whose child has expired
+    versions = [_version_of_json(each) for each in lineage]
+    known = tuple(each for each in versions if each is not None)
+    if len(known) < len(versions):
+        return None
+    return TableFacts(str(metadata["table-uuid"]), properties, known)
+
+
+def _version_of_json(snapshot: Mapping[str, Any]) -> SnapshotFacts | None:
+    summary = snapshot.get("summary") or {}
+    rows = summary.get(ROWS) or (None if int(summary.get("total-delete-files", 0)) else summary.get("total-records"))
+    if rows is None:
+        return None
+    return SnapshotFacts(
+        snapshot["sequence-number"],
+        snapshot["snapshot-id"],
+        snapshot["timestamp-ms"],
+        int(rows),
+        int(summary.get("total-files-size", 0)),
+        summary,
+    )
+
+
+def _facts_of_table(table: Table) -> TableFacts:
+    from lakefeed.catalog import ancestry, row_totals, versions
+
+    lineage = ancestry.ancestry(table)
+    summaries = [{} if each.summary is None else dict(each.summary.additional_properties) for each in lineage]
+    return TableFacts(
+        str(table.metadata.table_uuid),
+        table.properties,
+        tuple(
+            SnapshotFacts(
+                versions.version_number(each),
+                each.snapshot_id,
+                each.timestamp_ms,
+                row_totals.count_rows(each, table),
+                int(summary.get("total-files-size", 0)),
+                summary,
+            )
+            for each, summary in zip(lineage, summaries, strict=True)
+        ),
+    )

@@ -1,0 +1,168 @@
+"""The tables of the catalog of which the registry has not read the newest metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from sqlalchemy import Connection, and_, column, inspect, or_, select, table, tuple_
+from sqlalchemy.exc import DBAPIError
+
+from lakefeed.catalog import trash
+from lakefeed.catalog.embedded_pointers import CATALOG_NAME
+from lakefeed.catalog.hidden_tables import HiddenTables
+from lakefeed.catalog.lake import NAME_PART, Lake
+from lakefeed.catalog.registry_database import RegistryDatabase
+from lakefeed.errors import DamagedDatasetError, DatasetNotFoundError, FileError
+from lakefeed.records.inserts import chunks
+from lakefeed.records.record_tables import SYNCED
+
+if TYPE_CHECKING:
+    from sqlalchemy import TableClause
+
+POINTERS: Final[TableClause] = table(
+    "iceberg_tables",
+    column("catalog_name"),
+    column("table_namespace"),
+    column("table_name"),
+    column("metadata_location"),
+)
+"""The table of an SQL catalog. Its rows are the current metadata of the tables."""
+
+
+class TableName(NamedTuple):
+    """The namespace and the name of a table in the catalog."""
+
+    namespace: str
+    name: str
+
+    @property
+    def is_dataset(self) -> bool:
+        """True for a dataset, also one in the trash; False for a table that no list shows."""
+        parts = [self.name] if self.in_trash else [*self.namespace.split("."), self.name]
+        return len(parts) <= 3 and all(NAME_PART.fullmatch(part) for part in parts)
+
+    @property
+    def in_trash(self) -> bool:
+        """True for a table of the trash."""
+        return self.namespace == trash.NAMESPACE
+
+    @property
+    def identifier(self) -> tuple[str, ...]:
+        """The identifier in the catalog."""
+        return *self.namespace.split("."), self.name
+
+
+@dataclass(frozen=True)
+class Changes:
+    """The difference between the catalog and what the registry has read.
+
+    Attributes:
+        changed: the location of the metadata of each table that is new or has changed.
+        missing: the tables that the catalog has no more, with their uuids.
+    """
+
+    changed: Mapping[TableName, str]
+    missing: Mapping[TableName, str | None]
+
+    def __bool__(self) -> bool:
+        return bool(self.changed or self.missing)
+
+
+class CatalogHeads:
+    """Compares the catalog with the registry.
+
+    Takes two small queries where both are in one database. Other SQL catalogs are asked for all tables with one query,
+    and catalogs of other kinds table by table.
+    """
+
+    def __init__(self, lake: Lake, database: RegistryDatabase) -> None:
+        self._lake = lake
+        self._is_catalog = database.is_catalog
+
+    def changes(self, connection: Connection) -> Changes:
+        """Returns the tables that were changed, made or removed since the registry has read them."""
+        if not self._is_catalog:
+            return _compare(self._all_heads(), connection)
+        if not _has_pointers(connection):
+            return Changes({}, {})
+        same = and_(SYNCED.c.namespace == POINTERS.c.table_namespace, SYNCED.c.name == POINTERS.c.table_name)
+        own = and_(POINTERS.c.catalog_name == CATALOG_NAME, POINTERS.c.metadata_location.is_not(None))
+        unread = or_(SYNCED.c.location.is_(None), SYNCED.c.location != POINTERS.c.metadata_location)
+        heads = select(POINTERS.c.table_namespace, POINTERS.c.table_name, POINTERS.c.metadata_location)
+        changed = connection.execute(heads.select_from(POINTERS.outerjoin(SYNCED, same)).where(own, unread))
+        gone = (
+            select(SYNCED.c.namespace, SYNCED.c.name, SYNCED.c.table_uuid)
+            .select_from(SYNCED.outerjoin(POINTERS, and_(same, own)))
+            .where(POINTERS.c.table_name.is_(None))
+        )
+        return Changes(
+            _datasets((TableName(namespace, name), location) for namespace, name, location in changed),
+            {TableName(namespace, name): uuid for namespace, name, uuid in connection.execute(gone)},
+        )
+
+    def locations(self, connection: Connection, names: Iterable[TableName]) -> dict[TableName, str]:
+        """Returns the current location of the metadata of tables. Those that are gone are left out."""
+        if not self._is_catalog:
+            found = ((name, self._location(name)) for name in names)
+            return {name: location for name, location in found if location is not None}
+        current: dict[TableName, str] = {}
+        key = tuple_(POINTERS.c.table_namespace, POINTERS.c.table_name)
+        for chunk in chunks(names, 200):
+            query = select(POINTERS.c.table_namespace, POINTERS.c.table_name, POINTERS.c.metadata_location).where(
+                POINTERS.c.catalog_name == CATALOG_NAME, key.in_(chunk)
+            )
+            current |= {TableName(*row[:2]): str(row[2]) for row in connection.execute(query) if row[2]}
+        return current
+
+    def _all_heads(self) -> dict[TableName, str]:
+        from lakefeed.catalog.sql_catalog import LakeSqlCatalog
+
+        catalog = self._lake.catalog
+        if isinstance(catalog, LakeSqlCatalog):
+            return _datasets((TableName(namespace, name), location) for namespace, name, location in catalog.heads())
+        names = [TableName(".".join(identifier[:-1]), identifier[-1]) for identifier in self._identifiers()]
+        heads = ((name, self._location(name)) for name in names)
+        return _datasets((name, location) for name, location in heads if location is not None)
+
+    def _identifiers(self) -> Iterator[tuple[str, ...]]:
+        yield from (self._lake.identifier(name) for name in self._lake.names())
+        yield from ((trash.NAMESPACE, name) for name in HiddenTables(self._lake, trash.NAMESPACE).names())
+
+    def _location(self, name: TableName) -> str | None:
+        """Returns the location of the metadata; a text that is none if it cannot be read; None without the table."""
+        from lakefeed.catalog import damaged_tables
+
+        location = self._lake.metadata_location(name.identifier)
+        if location is not None:
+            return location
+        try:
+            return damaged_tables.load_table(self._lake.catalog, name.identifier).metadata_location
+        except (*damaged_tables.MISSING_TABLE_ERRORS, DatasetNotFoundError):
+            return None
+        except (DamagedDatasetError, FileError) as error:
+            return f"damaged: {error}"
+
+
+def _has_pointers(connection: Connection) -> bool:
+    """Returns whether the catalog has its tables. It makes them on its first use."""
+    try:
+        connection.execute(select(POINTERS.c.catalog_name).limit(1))
+    except DBAPIError:
+        connection.rollback()
+        if inspect(connection).has_table(POINTERS.name):
+            raise
+        return False
+    return True
+
+
+def _datasets(heads: Iterable[tuple[TableName, str]]) -> dict[TableName, str]:
+    return {name: location for name, location in heads if name.is_dataset}
+
+
+def _compare(heads: Mapping[TableName, str], connection: Connection) -> Changes:
+    rows = connection.execute(select(SYNCED.c.namespace, SYNCED.c.name, SYNCED.c.location, SYNCED.c.table_uuid))
+    known = {TableName(namespace, name): (location, uuid) for namespace, name, location, uuid in rows}
+    changed = {name: location for name, location in heads.items() if known.get(name, (None, None))[0] != location}
+    return Changes(changed, {name: uuid for name, (_, uuid) in known.items() if name not in heads})

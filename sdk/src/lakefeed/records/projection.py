@@ -1,0 +1,255 @@
+"""The registry catches up with the lake: versions that anyone wrote become records.
+
+The catalog is compared with what was read last, and the changed tables are read. All that a version's commit tells is a
+function of the lake, so rows that exist are left alone, and lost tables are filled again. Facts that change, such as
+the visibility, are not touched.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final
+
+from cachetools import TTLCache
+from sqlalchemy import Connection, and_, bindparam, func, or_, select, text, update
+
+from lakefeed.catalog.durability import local_path
+from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.registry_database import RegistryDatabase
+from lakefeed.catalog.snapshot_facts import TableFacts, read_table_facts
+from lakefeed.errors import FileError
+from lakefeed.records import feature_rows, label_rows
+from lakefeed.records.catalog_heads import CatalogHeads, TableName
+from lakefeed.records.inserts import chunks, insert_new, pairs, put
+from lakefeed.records.record_tables import INPUT, PARENT, RECORD, RUN, SYNCED, USER, Presence
+from lakefeed.records.table_layout import ADVISORY_LOCK
+from lakefeed.records.version_rows import Row, SyncedTable, VersionRows, distinct
+from lakefeed.records.visible_rows import LISTED
+
+logger = logging.getLogger(__name__)
+
+TABLES_PER_TRANSACTION: Final = 250
+RETRY_SECONDS: Final = 60.0
+"""A process tries that often to read a damaged table, as long as its metadata file is the same."""
+MAX_REPORTED: Final = 4096
+ROUNDS: Final = 5
+"""Other processes may write while the tables are read; what they wrote after that is left to the next query."""
+
+
+@dataclass(frozen=True)
+class _Unreadable:
+    """A table whose metadata cannot be read, with the reason."""
+
+    location: str
+    reason: str
+
+
+class Projection:
+    """Fills the registry of a lake from its commits. Thread-safe."""
+
+    def __init__(self, lake: Lake, database: RegistryDatabase) -> None:
+        self._lake = lake
+        self._database = database
+        self._heads = CatalogHeads(lake, database)
+        self._reported: TTLCache[tuple[TableName, str], bool] = TTLCache(MAX_REPORTED, RETRY_SECONDS)
+
+    def catch_up(self) -> int:
+        """Reads what has changed since the last time. Returns the number of tables that were read."""
+        tables = 0
+        for _ in range(ROUNDS):
+            with self._database.read() as connection:
+                changes = self._heads.changes(connection)
+            fresh = {name: each for name, each in changes.changed.items() if (name, each) not in self._reported}
+            if not fresh and not changes.missing:
+                break
+            for names in chunks(fresh, TABLES_PER_TRANSACTION):
+                tables += len(names)
+                self._write(self._read(names, fresh), {})
+            if changes.missing:
+                self._write({}, changes.missing)
+        return tables
+
+    def _read(
+        self, names: Sequence[TableName], locations: Mapping[TableName, str]
+    ) -> dict[TableName, SyncedTable | _Unreadable]:
+        def read(name: TableName) -> SyncedTable | _Unreadable:
+            return self._read_table(name, locations[name])
+
+        threads = self._lake.settings.read.threads
+        if len(names) < 2 or threads < 2 or local_path(locations[names[0]]) is not None:
+            return {name: read(name) for name in names}
+        with ThreadPoolExecutor(threads, thread_name_prefix="lakefeed-registry") as pool:
+            return dict(zip(names, pool.map(read, names), strict=True))
+
+    def _read_table(self, name: TableName, location: str) -> SyncedTable | _Unreadable:
+        from lakefeed.catalog.damaged_tables import MISSING_TABLE_ERRORS
+
+        try:
+            facts: TableFacts = read_table_facts(self._lake, name.identifier, location)
+        except (*MISSING_TABLE_ERRORS, FileError, OSError) as error:
+            return _Unreadable(location, " ".join(str(error).split()))
+        return SyncedTable(name, location, facts, self._lake.settings.catalog.namespace)
+
+    def _write(
+        self, tables: Mapping[TableName, SyncedTable | _Unreadable], missing: Mapping[TableName, str | None]
+    ) -> None:
+        with self._database.write() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK + 1})
+            # What was read may be older than what another process has written meanwhile.
+            current = self._heads.locations(connection, (*tables, *missing))
+            good = [t for n, t in tables.items() if isinstance(t, SyncedTable) and current.get(n) == t.location]
+            bad = {n: t for n, t in tables.items() if isinstance(t, _Unreadable) and current.get(n) == t.location}
+            stems = {each.stem for each in good} | _project(connection, good)
+            for name, each in bad.items():
+                self._report(connection, name, each)
+            stems |= _retire(connection, {name: uuid for name, uuid in missing.items() if name not in current})
+            refresh_latest(connection, stems)
+
+    def _report(self, connection: Connection, name: TableName, table: _Unreadable) -> None:
+        """Records that a table cannot be read. Its records stay as they are."""
+        logger.warning("the registry cannot read %s: %s", ".".join(name), table.reason)
+        self._reported[name, table.location] = True
+        of_name = and_(SYNCED.c.namespace == name.namespace, SYNCED.c.name == name.name)
+        known = connection.scalar(select(SYNCED.c.table_uuid).where(of_name))
+        put(connection, SYNCED, [_synced_row(name, None, known, table.reason)])
+
+
+def _project(connection: Connection, tables: Sequence[SyncedTable]) -> set[str]:
+    """Writes the records of tables. Returns the stems of tables that these replace under their names."""
+    if not tables:
+        return set()
+    rows, uuids = VersionRows(), [each.facts.table_uuid for each in tables]
+    known = _known_versions(connection, uuids)
+    moved: list[Row] = []
+    returned: list[Row] = []
+    gone: list[Row] = []
+    for table in tables:
+        before, uuid = known.get(table.facts.table_uuid, {}), table.facts.table_uuid
+        now = {each.version for each in table.facts.versions}
+        for version in table.facts.versions:
+            if version.version not in before:
+                rows.add(table, version)
+            elif before[version.version] != table.presence:
+                returned.append({"u": uuid, "r": version.version, "p": int(table.presence)})
+        gone += [{"u": uuid, "r": each} for each, p in before.items() if each not in now and p != Presence.GONE]
+        if before:
+            moved.append({"u": uuid, "s": table.name.namespace, "t": table.name.name, "d": table.dataset})
+    _insert(connection, rows)
+    _rename(connection, moved)
+    of_version = and_(RECORD.c.table_uuid == bindparam("u"), RECORD.c.revision == bindparam("r"))
+    if returned:
+        connection.execute(update(RECORD).where(of_version).values(presence=bindparam("p")), returned)
+    if gone:
+        connection.execute(update(RECORD).where(of_version).values(presence=int(Presence.GONE)), gone)
+    replaced = _replaced(connection, tables)
+    put(connection, SYNCED, [_synced_row(each.source, each.location, each.facts.table_uuid, None) for each in tables])
+    return _retire(connection, {TableName("", ""): uuid for uuid in replaced}, replaced)
+
+
+def _known_versions(connection: Connection, uuids: Sequence[str]) -> dict[str, dict[int, int]]:
+    """Returns the presence of the known versions of tables."""
+    known: dict[str, dict[int, int]] = {}
+    for chunk in chunks(uuids):
+        query = select(RECORD.c.table_uuid, RECORD.c.revision, RECORD.c.presence).where(RECORD.c.table_uuid.in_(chunk))
+        for uuid, revision, presence in connection.execute(query):
+            known.setdefault(uuid, {})[revision] = presence
+    return known
+
+
+def _insert(connection: Connection, rows: VersionRows) -> None:
+    insert_new(connection, RECORD, rows.records)
+    insert_new(connection, RUN, distinct(rows.runs, "uid"))
+    insert_new(connection, USER, distinct(rows.users, "name"))
+    insert_new(connection, INPUT, rows.inputs)
+    label_rows.attach_names(connection, rows.labels)
+    feature_rows.attach(connection, rows.feature_sets)
+    for token, uid in rows.tokens:
+        connection.execute(
+            update(RECORD)
+            .where(RECORD.c.token == token, RECORD.c.presence == int(Presence.PENDING))
+            .values(presence=int(Presence.PRESENT))
+        )
+        connection.execute(update(PARENT).where(PARENT.c.child == token).values(child=uid))
+
+
+def _rename(connection: Connection, moved: Sequence[Row]) -> None:
+    """Gives the records of tables their names of now. Names that were given to records stay."""
+    if not moved:
+        return
+    elsewhere = and_(
+        RECORD.c.table_uuid == bindparam("u"),
+        or_(RECORD.c.namespace != bindparam("s"), RECORD.c.table != bindparam("t")),
+    )
+    named_after = or_(RECORD.c.name == RECORD.c.table, RECORD.c.name == RECORD.c.namespace + "." + RECORD.c.table)
+    named = update(RECORD).where(elsewhere, named_after).values(name=bindparam("d"))
+    connection.execute(named, list(moved))
+    located = update(RECORD).where(elsewhere).values({"namespace": bindparam("s"), "table": bindparam("t")})
+    connection.execute(located, list(moved))
+
+
+def _replaced(connection: Connection, tables: Iterable[SyncedTable]) -> set[str]:
+    """Returns the uuids of tables that had the names of these ones before."""
+    new = {each.source: each.facts.table_uuid for each in tables}
+    known = select(SYNCED.c.namespace, SYNCED.c.name, SYNCED.c.table_uuid).where(SYNCED.c.table_uuid.is_not(None))
+    uuids = {*new.values()}
+    rows = [
+        (TableName(namespace, name), uuid)
+        for chunk in chunks(new, 200)
+        for namespace, name, uuid in connection.execute(known.where(SYNCED.c.name.in_({each.name for each in chunk})))
+    ]
+    return {uuid for name, uuid in rows if name in new and new[name] != uuid} - uuids
+
+
+def _retire(connection: Connection, missing: Mapping[TableName, str | None], uuids: Iterable[str] = ()) -> set[str]:
+    """Marks the records of tables that no longer exist. Returns their stems.
+
+    A table that the catalog has under another name still exists.
+    """
+    for name in missing:
+        connection.execute(SYNCED.delete().where(SYNCED.c.namespace == name.namespace, SYNCED.c.name == name.name))
+    stems: set[str] = set()
+    for uuid in {*(each for each in missing.values() if each is not None), *uuids}:
+        if connection.scalar(select(SYNCED.c.name).where(SYNCED.c.table_uuid == uuid).limit(1)) is None:
+            of_table = and_(RECORD.c.table_uuid == uuid, RECORD.c.presence != int(Presence.GONE))
+            stems |= set(connection.scalars(select(RECORD.c.stem).where(of_table).limit(1)))
+            connection.execute(update(RECORD).where(of_table).values(presence=int(Presence.GONE)))
+    return stems
+
+
+def refresh_latest(connection: Connection, stems: Iterable[str]) -> None:
+    """Marks the newest visible record of each stem, and no other."""
+    for chunk in chunks(sorted(stems)):
+        newest = (
+            select(RECORD.c.stem, func.max(RECORD.c.revision))
+            .where(RECORD.c.stem.in_(chunk), LISTED)
+            .group_by(RECORD.c.stem)
+        )
+        found = pairs(connection, newest)
+        rows = [{"s": stem, "r": found.get(stem, -1)} for stem in chunk]
+        of_stem = RECORD.c.stem == bindparam("s")
+        older = and_(of_stem, RECORD.c.latest, RECORD.c.revision != bindparam("r"))
+        connection.execute(update(RECORD).where(older).values(latest=False), rows)
+        first = and_(of_stem, RECORD.c.revision == bindparam("r"))
+        connection.execute(update(RECORD).where(first).values(latest=True), rows)
+
+
+def _synced_row(name: TableName, location: str | None, table_uuid: str | None, error: str | None) -> Row:
+    return {
+        "namespace": name.namespace,
+        "name": name.name,
+        "location": location,
+        "table_uuid": table_uuid,
+        "error": error,
+    }
+
+
+def unreadable_tables(connection: Connection) -> Iterator[tuple[str, str]]:
+    """Yields the tables that could not be read, with the reasons."""
+    for namespace, name, error in connection.execute(
+        select(SYNCED.c.namespace, SYNCED.c.name, SYNCED.c.error).where(SYNCED.c.error.is_not(None))
+    ):
+        yield f"{namespace}.{name}", error
