@@ -26,7 +26,7 @@ INSTALLED := $(VENV)/.installed
 PINS := constraints.txt pyproject.toml sdk/pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help install wheel demo test test-live test-stack postgres browser screenshots ui lint format bench soak clean
+.PHONY: help install wheel demo test test-live test-stack postgres browser docs screenshots ui lint format bench soak clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,7 +37,7 @@ $(INSTALLED): $(PINS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lakefeed needs Python 3.11 or newer; set PYTHON=python3.x")'
 	@echo "Setting up $(VENV): a few minutes the first time"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e './sdk[anndata,cron,dask,http,huggingface,mcap,media,pandas,polars,postgres,s3,search,torch]' '.[demo,dev,kubernetes]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e './sdk[anndata,cron,dask,http,huggingface,mcap,media,pandas,polars,postgres,s3,search,torch]' '.[demo,dev,docs,kubernetes]'
 	@rm -rf build lakefeed_project.egg-info
 	@touch $@
 
@@ -70,6 +70,10 @@ postgres:
 browser:
 	@command -v chromedriver >/dev/null || [ "$$(id -u)" -ne 0 ] \
 		|| { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends chromium chromium-driver; }
+
+docs: $(INSTALLED) ## the documentation site, in build/site; a warning or a dead link is an error
+	PYTHONPATH=docs/site $(BIN)/python -m lakefeed_site.build build/site
+	@echo "open $(CURDIR)/build/site/index.html"
 
 screenshots: $(INSTALLED) browser ## the pictures in docs/images, from a running UI
 	$(TEST_ENV) SCREENSHOTS=$(CURDIR)/docs/images $(BIN)/python -m pytest tests/orchestration/test_live.py $(ARGS)

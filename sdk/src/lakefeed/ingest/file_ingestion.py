@@ -61,7 +61,9 @@ class Arrivals:
 class FileSource(FencedSource):
     """The base of all sources of files. It finds new files by comparing a listing with the ledger.
 
-    Args of every source of files (``name`` and ``into`` also by position):
+    All sources of files have these arguments, ``name`` and ``into`` also by position.
+
+    Args:
         name: the name of the source. The ledger is stored under it.
         into: the dataset.
         read: a function that takes the path of a file (a URL as text) and returns its rows.

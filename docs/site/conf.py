@@ -1,0 +1,66 @@
+"""The configuration of Sphinx. ``lakefeed_site.build`` copies it beside the pages."""
+
+import re
+from typing import Any
+
+from sphinx.application import Sphinx
+from sphinx.domains.python import PythonDomain
+
+import lakefeed
+from lakefeed_site.paths import SITE
+from lakefeed_site.source_pages import collect_source_pages, resolve_source_links
+
+project = "lakefeed"
+author = "the lakefeed authors"
+copyright = author
+version = release = lakefeed.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
+myst_heading_anchors = 6
+myst_url_schemes = {"http": None, "https": None, "mailto": None, "source": None}
+myst_enable_extensions = ["colon_fence"]
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+default_role = "py:obj"
+autodoc_typehints = "signature"
+autodoc_member_order = "bysource"
+autodoc_inherit_docstrings = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+python_maximum_signature_line_length = 88
+python_use_unqualified_type_names = True
+add_module_names = False
+toc_object_entries_show_parents = "hide"
+maximum_signature_line_length = 88
+
+html_theme = "furo"
+html_title = f"lakefeed {version}"
+html_static_path = ["static"]
+html_css_files = ["lakefeed.css"]
+html_search_scorer = str(SITE / "static" / "scorer.js")
+html_copy_source = False
+html_show_sourcelink = False
+html_show_sphinx = False
+html_last_updated_fmt = None
+html_theme_options: dict[str, list[str]] = {"top_of_page_buttons": []}
+pygments_style = "default"
+pygments_dark_style = "github-dark"
+suppress_warnings = ["myst.header"]
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Adds the pages of source files, and the names of the house to fields."""
+    app.connect("doctree-resolved", resolve_source_links)
+    app.connect("html-collect-pages", collect_source_pages)
+    app.connect("autodoc-process-signature", hide_private_parameters)
+    for field in PythonDomain.directives["attribute"].doc_field_types:
+        if field.name == "variable":
+            field.label = "Attributes"
+    return {"parallel_read_safe": True, "parallel_write_safe": False}
+
+
+def hide_private_parameters(*event: Any) -> tuple[str, str] | None:
+    """Returns a signature without parameters whose names begin with an underscore."""
+    signature, result = event[-2:]
+    return None if signature is None else (re.sub(r", _\w+: [^,)]+", "", signature), result)
