@@ -6,6 +6,7 @@ import importlib
 import inspect
 import pkgutil
 import re
+from collections.abc import Sequence
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -23,10 +24,12 @@ INTERNAL_MODULES = frozenset(
 """Modules whose public names are those of ``lakefeed`` itself, and the engine. All others have a page."""
 
 
-def public_modules() -> list[str]:
+@cache
+def public_modules() -> Sequence[str]:
     """Returns the modules that users import from: ``lakefeed`` itself first."""
     names = sorted(module.name for module in pkgutil.iter_modules(lakefeed.__path__))
-    return ["lakefeed", *(f"lakefeed.{name}" for name in names if name[0] != "_" and name not in INTERNAL_MODULES)]
+    shown = [f"lakefeed.{name}" for name in names if name[0] != "_" and name not in INTERNAL_MODULES]
+    return ["lakefeed", *(name for name in shown if public_names(name))]
 
 
 def public_names(module: str) -> list[str]:
