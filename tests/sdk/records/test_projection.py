@@ -41,7 +41,7 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
 
 def rows_of(registry: Registry, *columns: str) -> list[tuple[Any, ...]]:
     query = select(*(RECORD.c[name] for name in columns)).order_by(RECORD.c.created, RECORD.c.id)
-    return registry.query(lambda connection: [tuple(row) for row in connection.execute(query)])
+    return registry.read_current(lambda connection: [tuple(row) for row in connection.execute(query)])
 
 
 def test_versions_become_records_once(registry: Registry) -> None:

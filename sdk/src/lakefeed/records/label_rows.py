@@ -9,6 +9,7 @@ from sqlalchemy import Connection, delete, select
 from lakefeed.catalog.version_uids import random_uid
 from lakefeed.records.inserts import chunks, insert_new, now_ms, pairs
 from lakefeed.records.record_tables import LABEL, RECORD_LABEL
+from lakefeed.records.text_search import fold
 
 LABEL_CHARACTERS = 8
 
@@ -20,7 +21,14 @@ def ensure_labels(
     wanted = list(dict.fromkeys(names))
     uids = find_labels(connection, wanted, kind)
     new = [
-        {"uid": random_uid(LABEL_CHARACTERS), "kind": kind, "name": name, "user": user, "created": now_ms()}
+        {
+            "uid": random_uid(LABEL_CHARACTERS),
+            "kind": kind,
+            "name": name,
+            "user": user,
+            "search_text": fold(name),
+            "created": now_ms(),
+        }
         for name in wanted
         if name not in uids
     ]

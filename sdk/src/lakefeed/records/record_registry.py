@@ -12,8 +12,13 @@ from sqlalchemy import Connection
 
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.registry_database import MissingTablesError, RegistryDatabase
+from lakefeed.errors import InvalidArgumentError, quoted_list
+from lakefeed.records import entities
 from lakefeed.records.projection import Projection
+from lakefeed.records.record import FeatureRow, FeatureSetRow, LabelRow, Record, RunRow, TransformRow, UserRow
+from lakefeed.records.record_query import Query, get_record
 from lakefeed.records.table_layout import ensure_layout
+from lakefeed.records.version_rows import KINDS
 
 Result = TypeVar("Result")
 
@@ -72,7 +77,57 @@ class Registry:
         """
         return self._recover(self._projection.catch_up)
 
-    def query(self, work: Callable[[Connection], Result]) -> Result:
+    def query(self, kind: str | None = None) -> Query[Record]:
+        """Returns a query of records: of a kind ("dataset", "tree" or "file"), or of all kinds.
+
+        Raises:
+            InvalidArgumentError: there is no such kind.
+        """
+        query = Query(self, entities.RECORD_ENTITY)
+        if kind is not None and kind not in KINDS:
+            raise InvalidArgumentError(f"kind={kind!r:.80}: choose from {quoted_list(KINDS)}")
+        return query if kind is None else query.filter(kind=kind)
+
+    @property
+    def runs(self) -> Query[RunRow]:
+        """A query of all runs."""
+        return Query(self, entities.RUN_ENTITY)
+
+    @property
+    def transforms(self) -> Query[TransformRow]:
+        """A query of all transforms."""
+        return Query(self, entities.TRANSFORM_ENTITY)
+
+    @property
+    def labels(self) -> Query[LabelRow]:
+        """A query of all labels."""
+        return Query(self, entities.LABEL_ENTITY)
+
+    @property
+    def features(self) -> Query[FeatureRow]:
+        """A query of all features."""
+        return Query(self, entities.FEATURE_ENTITY)
+
+    @property
+    def feature_sets(self) -> Query[FeatureSetRow]:
+        """A query of all feature sets."""
+        return Query(self, entities.FEATURE_SET_ENTITY)
+
+    @property
+    def users(self) -> Query[UserRow]:
+        """A query of all users."""
+        return Query(self, entities.USER_ENTITY)
+
+    def get(self, uid: str, kind: str | None = None) -> Record:
+        """Returns the record of a uid, of a stem (its newest), or of a prefix that only one has; also from the trash.
+
+        Raises:
+            RecordNotFoundError: there is none.
+            MultipleRecordsError: several stems have the prefix.
+        """
+        return get_record(self.query(kind), uid)
+
+    def read_current(self, work: Callable[[Connection], Result]) -> Result:
         """Returns the result of ``work`` on a connection, after the registry has caught up with the lake.
 
         Raises:

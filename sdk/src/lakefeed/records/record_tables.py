@@ -144,6 +144,7 @@ RECORD: Final = Table(
     Column("published", Boolean, nullable=False, server_default="0"),
     Column("token", Text),
     Column("facts_json", Text),  # the entry `lakefeed.record` of the commit
+    Column("search_text", Text, nullable=False, server_default=""),  # see `search_text`
     Column("created", BigInteger, nullable=False),
     Column("updated", BigInteger, nullable=False),
     Index(f"{PREFIX}record_stem", "stem", "revision"),
@@ -192,6 +193,7 @@ LABEL: Final = Table(
     Column("description", Text),
     Column("parent", Text),
     Column("user", Text),
+    Column("search_text", Text, nullable=False, server_default=""),  # the folded name
     Column("created", BigInteger, nullable=False),
     UniqueConstraint("kind", "name"),
     Index(f"{PREFIX}label_name", "name"),

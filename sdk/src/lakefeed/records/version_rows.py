@@ -25,6 +25,7 @@ from lakefeed.catalog.snapshot_facts import SnapshotFacts, TableFacts
 from lakefeed.catalog.version_uids import UID_CHARACTERS, table_stem, text_uid, version_uid
 from lakefeed.records.catalog_heads import TableName
 from lakefeed.records.record_tables import Presence
+from lakefeed.records.text_search import with_search_text
 
 UID: Final = re.compile(rf"[0-9A-Za-z]{{{UID_CHARACTERS}}}")
 DATASET_KIND: Final = "dataset"
@@ -106,31 +107,33 @@ class VersionRows:
         run, user = summary.get(RUN), summary.get(USER)
         name = table.name
         self.records.append(
-            {
-                "uid": uid,
-                "stem": table.stem,
-                "revision": version.version,
-                "kind": table.kind,
-                "name": text(facts, "name") or table.dataset,
-                "description": text(facts, "description") or table.facts.properties.get(DESCRIPTION),
-                "label": summary.get(LABEL) or str(version.version),
-                "hash": summary.get(HASH),
-                "size": version.bytes,
-                "n": version.rows,
-                "namespace": name.namespace,
-                "table": name.name,
-                "table_uuid": table.facts.table_uuid,
-                "snapshot": version.snapshot_id,
-                "tree_id": summary.get(TREE_ID),
-                "reference": text(facts, "reference"),
-                "reference_type": text(facts, "reference_type"),
-                "run": None if run is None else run_uid(run),
-                "user": user,
-                "presence": int(table.presence),
-                "facts_json": summary.get(RECORD),
-                "created": at,
-                "updated": at,
-            }
+            with_search_text(
+                {
+                    "uid": uid,
+                    "stem": table.stem,
+                    "revision": version.version,
+                    "kind": table.kind,
+                    "name": text(facts, "name") or table.dataset,
+                    "description": text(facts, "description") or table.facts.properties.get(DESCRIPTION),
+                    "label": summary.get(LABEL) or str(version.version),
+                    "hash": summary.get(HASH),
+                    "size": version.bytes,
+                    "n": version.rows,
+                    "namespace": name.namespace,
+                    "table": name.name,
+                    "table_uuid": table.facts.table_uuid,
+                    "snapshot": version.snapshot_id,
+                    "tree_id": summary.get(TREE_ID),
+                    "reference": text(facts, "reference"),
+                    "reference_type": text(facts, "reference_type"),
+                    "run": None if run is None else run_uid(run),
+                    "user": user,
+                    "presence": int(table.presence),
+                    "facts_json": summary.get(RECORD),
+                    "created": at,
+                    "updated": at,
+                }
+            )
         )
         if user is not None:
             self.users.append({"name": user, "created": at})
