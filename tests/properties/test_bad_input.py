@@ -51,6 +51,7 @@ from lakefeed import (
     interleave,
     list_datasets,
     lit,
+    sparse_field,
     udf,
 )
 from lakefeed.compute import Processes
@@ -328,6 +329,10 @@ CALLS: dict[str, Call] = {
                                                     ({"commit.retry": 1}, {"commit.retries": "many"}))}),
     "udf": Call(udf, {}, {"return_type": ARROW_TYPE}),
     "fetch": Call(fetch, {"value": "a"}, {"value": FILLED_TEXT, "abort_on_error": FLAG}),
+    "sparse_field": Call(sparse_field, {"name": "x", "width": 5},
+                         {"name": FILLED_TEXT, "width": Kind(lambda value: value == 7, (2**31, 5.0)),
+                          "type": Kind(lambda value: value is None or value == pa.int64(), (pa.string(), "float")),
+                          "nullable": FLAG}),
     "Table.create": Call(Table.create, {"name": "text", "key_schema": pa.schema({"a": pa.int64()})},
                          {"name": FREE, "key_schema": KEY_SCHEMA, "root_uri": LOCATION, "exist_ok": FLAG,
                           "column_files": FLAG}),
@@ -404,7 +409,8 @@ CALLS: dict[str, Call] = {
         "to_torch", batch_size=optional(COUNT), num_workers=WHOLE,
         rank=Kind(lambda value: False, (1,)), world_size=COUNT, prefetch_batches=WHOLE, fetch_workers=COUNT,
         fetch_timeout=SECONDS, max_inflight_bytes=SPACE, world=WORLD, infinite=FLAG,
-        ragged=one_of("jagged", "pad", "list", bad=("padded", "Jagged"))),
+        ragged=one_of("jagged", "pad", "list", bad=("padded", "Jagged")),
+        sparse=one_of("csr", "dense", bad=("coo", "CSR"))),
     "Dataset.count": of("count"),
     "Dataset.profile": of("profile"),
     "Dataset.select": of("select", {"columns": ["a"]}, columns=NAMES),

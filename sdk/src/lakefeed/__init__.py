@@ -10,6 +10,7 @@ from lakefeed._lazy import lazy_attributes
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from lakefeed._sparse import sparse_field
     from lakefeed.catalog.action import Fence, Provenance
     from lakefeed.catalog.schema_changes import SchemaChanges
     from lakefeed.catalog.versions import DatasetVersion
@@ -60,6 +61,7 @@ __all__ = [  # noqa: RUF022 - as sorted() sorts, whatever is written in capitals
     "interleave",
     "list_datasets",
     "lit",
+    "sparse_field",
     "udf",
 ]
 
@@ -67,6 +69,7 @@ if not TYPE_CHECKING:  # else a type checker would take any name
     __getattr__ = lazy_attributes(
         __name__,
         {
+            "_sparse": ("sparse_field",),
             "catalog.action": ("Fence", "Provenance"),
             "catalog.schema_changes": ("SchemaChanges",),
             "catalog.versions": ("DatasetVersion",),

@@ -19,6 +19,7 @@ Locations: TypeAlias = str | PathLike[str] | Sequence[str | PathLike[str]]
 Words: TypeAlias = Sequence[str] | None
 ColumnTypes: TypeAlias = Mapping[str, Any]
 Ragged: TypeAlias = Literal["jagged", "pad", "list"]
+Sparse: TypeAlias = Literal["csr", "dense"]
 Block: TypeAlias = Callable[[], Sequence[pa.RecordBatch]]
 """Decodes a part of a file and returns its rows. It may be called in any thread, once."""
 IfExists: TypeAlias = Literal["error", "append", "new_version"]

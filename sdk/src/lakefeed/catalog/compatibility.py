@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from lakefeed._sparse import check_widths
 from lakefeed.catalog.categories import declared_categories, encode_categories
 from lakefeed.catalog.null_casts import cast_to_null, has_null
 from lakefeed.catalog.required_fields import LIST_TYPES, fill_required, has_required, inner_fields
@@ -30,17 +31,18 @@ def check_compatible(incoming: pa.Schema, declared: pa.Schema) -> None:
         TypeMismatchError: a type is not compatible; the message names the column.
     """
     check_distinct_names(incoming.names)
-    incoming_types = {field.name: field.type for field in incoming}
+    incoming_fields = {field.name: field for field in incoming}
     known = {field.name for field in declared}
-    extra = [name for name in incoming_types if name not in known]
+    extra = [name for name in incoming_fields if name not in known]
     if extra:
         raise ColumnNotFoundError.of(extra, declared.names, "the dataset")
     for field in declared:
-        if field.name in incoming_types:
-            _check_field(incoming_types[field.name], field.type, field.name)
+        if field.name in incoming_fields:
+            _check_field(incoming_fields[field.name].type, field.type, field.name)
+            check_widths(incoming_fields[field.name], field, "the dataset")
         elif not field.nullable:
             raise SchemaError(
-                f"required column {field.name!r} is missing; the columns are {quoted_list(incoming_types)}"
+                f"required column {field.name!r} is missing; the columns are {quoted_list(incoming_fields)}"
             )
 
 

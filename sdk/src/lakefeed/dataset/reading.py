@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow as pa
 
 from lakefeed import optimize
-from lakefeed._typing import LoadFiles, Ragged, Row
+from lakefeed._typing import LoadFiles, Ragged, Row, Sparse
 from lakefeed._validate import check_flag, is_auto
 from lakefeed.dataset.local_data import LocalData
 from lakefeed.dataset.operations import Operations
@@ -216,6 +216,7 @@ class Reading(Operations, LocalData):
         *,
         world: World | None = None,
         ragged: Ragged = "jagged",
+        sparse: Sparse = "csr",
         infinite: bool = False,
         **dataloader_kwargs: Any,
     ) -> TorchLoader:
@@ -240,6 +241,7 @@ class Reading(Operations, LocalData):
             world: rank and world size together, such as `World.from_torch()`.
             ragged: the form of lists of varying length: "jagged" for nested tensors, "pad" for padded tensors with
                 lengths in ``<column>_lengths``, or "list" for a list of tensors.
+            sparse: the form of sparse columns: "csr" for ``torch.sparse_csr`` tensors, or "dense".
             infinite: start the next epoch without end.
             dataloader_kwargs: passed to torch's DataLoader. ``collate_fn`` gets the dict of tensors.
 
@@ -256,7 +258,9 @@ class Reading(Operations, LocalData):
         loaded = self.load_files(load_files, None, fetch_workers, max_inflight_bytes, "raise", fetch_timeout)
         cut = batch_positions.Batching.of(batch_size, drop_last, world, rank, world_size)
         options = {"num_workers": num_workers, **dataloader_kwargs}
-        return torch_entry.torch_loader(loaded._plan, self._runner, cut, prefetch_batches, ragged, infinite, options)
+        return torch_entry.torch_loader(
+            loaded._plan, self._runner, cut, prefetch_batches, ragged, infinite, options, sparse=sparse
+        )
 
     def count(self) -> int:
         """Returns the number of rows. It reads as little as possible.

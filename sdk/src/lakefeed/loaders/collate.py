@@ -6,6 +6,7 @@ One rule a type, whatever the batch holds, so that dtypes never drift:
 - booleans: a bool tensor; dates, times, timestamps and durations: int64 counts of their unit;
 - fixed-size lists of those: a tensor with one more dimension; fixed-shape tensors: a tensor of their shape;
 - lists of varying length of those: as `RAGGED` says, one nested tensor of layout ``torch.jagged`` by default;
+- sparse columns: as `SPARSE` says, one ``torch.sparse_csr`` tensor of shape ``[rows, width]`` by default;
 - text, bytes, structs and everything else: a Python list;
 - nulls: NaN in float columns (a null vector is all NaN), None in Python lists; anywhere else an error, since every
   number (or length) that could stand for null is also a value.
@@ -14,14 +15,17 @@ One rule a type, whatever the batch holds, so that dtypes never drift:
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
 import torch
 
-from lakefeed._typing import Ragged
+from lakefeed._sparse import sparse_width
+from lakefeed._typing import Ragged, Sparse
 from lakefeed.errors import InvalidArgumentError, TypeMismatchError, quoted_list
 from lakefeed.plan.take_rows import take_values
 
@@ -34,6 +38,12 @@ RAGGED: tuple[Ragged, ...] = get_args(Ragged)
 - "list": a Python list of tensors.
 """
 LENGTHS = "_lengths"
+SPARSE: tuple[Sparse, ...] = get_args(Sparse)
+"""The results of sparse columns.
+
+- "csr": a ``torch.sparse_csr`` tensor (its values share the memory of the rows); of a single row, a ``sparse_coo`` one;
+- "dense": a tensor with zeros where a row has no entry.
+"""
 
 
 def check_ragged(ragged: Any, schema: pa.Schema) -> None:
@@ -53,7 +63,21 @@ def check_ragged(ragged: Any, schema: pa.Schema) -> None:
         )
 
 
-def tensors(batch: pa.RecordBatch, *, copy: bool, ragged: Ragged = "jagged") -> dict[str, Any]:
+def check_sparse(sparse: Any, schema: pa.Schema) -> None:
+    """Checks the form of sparse columns.
+
+    Raises:
+        InvalidArgumentError: there is no such form.
+    """
+    if not isinstance(sparse, str) or sparse not in SPARSE:
+        raise InvalidArgumentError(f"sparse={sparse!r:.80}: the forms are {quoted_list(SPARSE)}")
+    if any(sparse_width(field) is not None for field in schema):
+        _quiet_torch()
+
+
+def tensors(
+    batch: pa.RecordBatch, *, copy: bool, ragged: Ragged = "jagged", sparse: Sparse = "csr"
+) -> dict[str, Any]:
     """The columns as tensors (shape ``[rows, …]``) or lists.
 
     ``copy``: the batch's memory belongs to somebody else, so a tensor that a caller may write to must not share it.
@@ -62,7 +86,12 @@ def tensors(batch: pa.RecordBatch, *, copy: bool, ragged: Ragged = "jagged") -> 
         TypeMismatchError: null where no tensor can have it.
     """
     tensors_by_name: dict[str, Any] = {}
-    for name, column in zip(batch.schema.names, map(_unwrapped, batch.columns), strict=True):
+    for field, column in zip(batch.schema, map(_unwrapped, batch.columns), strict=True):
+        name, width = field.name, sparse_width(field)
+        if width is not None:
+            rows = _SparseRows(name, column, width, sparse)
+            tensors_by_name[name] = rows.cut(0, len(column), copy)
+            continue
         tensor = _column(name, column, copy, ragged)
         if isinstance(tensor, _Padded):
             tensors_by_name[name], tensors_by_name[f"{name}{LENGTHS}"] = tensor.values, tensor.lengths
@@ -76,7 +105,8 @@ def _separated(batch: dict[str, Any]) -> dict[str, Any]:
     starts: set[int] = set()
     for name, column in batch.items():
         if isinstance(column, torch.Tensor) and column.numel():
-            start = (column.values() if column.is_nested else column).data_ptr()
+            inside = column.is_nested or column.layout is torch.sparse_csr
+            start = (column.values() if inside else column).data_ptr()
             if start in starts:
                 batch[name] = column.clone()
             starts.add(start)
@@ -86,15 +116,20 @@ def _separated(batch: dict[str, Any]) -> dict[str, Any]:
 class Columns:
     """Rows of which batches are cut: what can be is made a tensor once, for all of them, as a batch is mostly overhead.
 
-    ``copy`` and ``ragged`` as in `tensors`.
+    ``copy``, ``ragged`` and ``sparse`` as in `tensors`.
     """
 
-    def __init__(self, rows: pa.RecordBatch, *, copy: bool, ragged: Ragged = "jagged") -> None:
+    def __init__(
+        self, rows: pa.RecordBatch, *, copy: bool, ragged: Ragged = "jagged", sparse: Sparse = "csr"
+    ) -> None:
         if any(isinstance(kind, pa.FixedShapeTensorType) for kind in rows.schema.types):
-            rows = pa.RecordBatch.from_arrays(list(map(_unwrapped, rows.columns)), rows.schema.names)
+            columns = list(map(_unwrapped, rows.columns))
+            fields = [field.with_type(column.type) for field, column in zip(rows.schema, columns, strict=True)]
+            rows = pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields))
         self._rows = rows
         self._copy = copy
         self._ragged = ragged
+        self._sparse = sparse
         # Slices of numpy arrays become tensors with a storage of their own extent. Views of one tensor would be written
         # whole by torch.save, and autograd would take a change of one batch for a change of another.
         whole = {
@@ -108,13 +143,19 @@ class Columns:
             for name, column in zip(rows.schema.names, rows.columns, strict=True)
             if ragged == "jagged" and not copy and _is_ragged(column.type) and not _holds_null(column)
         }
-        rest = [name for name in rows.schema.names if name not in self._arrays and name not in self._jagged]
+        self._sparse_rows = {
+            field.name: _SparseRows(field.name, column, width, sparse)
+            for field, column in zip(rows.schema, rows.columns, strict=True)
+            if (width := sparse_width(field)) is not None and not column.null_count
+        }
+        ready = self._arrays.keys() | self._jagged.keys() | self._sparse_rows.keys()
+        rest = [name for name in rows.schema.names if name not in ready]
         self._rest = rows.select(rest) if rest else None
 
     def batches(self, ranges: Sequence[tuple[int, int]]) -> Iterator[dict[str, Any]]:
         """For each range of rows (ascending, apart) the batch, as `tensors` gives it."""
         wrap, arrays, rest = torch.from_numpy, self._arrays, self._rest
-        if rest is None and not self._jagged and not self._copy:
+        if rest is None and not self._jagged and not self._sparse_rows and not self._copy:
             for start, stop in ranges:
                 yield {name: wrap(array[start:stop]) for name, array in arrays.items()}
             return
@@ -124,8 +165,10 @@ class Columns:
             if self._copy:
                 batch = {name: tensor.clone() for name, tensor in batch.items()}
             batch.update((name, jagged.cut(start, stop)) for name, jagged in self._jagged.items())
+            batch.update((name, rows.cut(start, stop, self._copy)) for name, rows in self._sparse_rows.items())
             if rest is not None:
-                batch.update(tensors(rest.slice(start, stop - start), copy=self._copy, ragged=self._ragged))
+                some = rest.slice(start, stop - start)
+                batch.update(tensors(some, copy=self._copy, ragged=self._ragged, sparse=self._sparse))
             yield _in_order(batch, order)
 
 
@@ -149,6 +192,54 @@ class _Jagged:
     def cut(self, start: int, stop: int) -> torch.Tensor:
         low, high = self._places[start], self._places[stop]
         return _nested(torch.from_numpy(self._values[low:high]), self._offsets[start : stop + 1] - low)
+
+
+@cache
+def _quiet_torch() -> None:
+    """Lets torch warn here and now of what it warns of once in each process: that sparse tensors are new, unchecked."""
+    checks = torch.sparse.check_sparse_tensor_invariants
+    if not checks.is_enabled():
+        checks.disable()  # as it is by default
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        nothing = torch.zeros(0, dtype=torch.int64, device="cpu")
+        torch.sparse_csr_tensor(nothing.new_zeros(1), nothing, nothing, size=(0, 0), check_invariants=False)
+
+
+class _SparseRows:
+    """A sparse column, of which tensors are cut without a copy."""
+
+    def __init__(self, name: str, column: Any, width: int, form: Sparse) -> None:
+        _quiet_torch()
+        if column.null_count:
+            raise _no_null(name, column.type)
+        indices, values = column.field("indices"), column.field("values")
+        for inner in (indices, values):
+            if inner.null_count or inner.values.null_count:
+                raise _no_null(f"{name}.{'indices' if inner is indices else 'values'}", inner.type)
+        self._width, self._form = width, form
+        self._offsets = _offsets(indices)
+        self._columns = _flat(name, indices, False).numpy()
+        self._values = _flat(name, values, False).numpy()
+        if not np.array_equal(self._offsets, _offsets(values)):
+            raise TypeMismatchError(f"sparse column {name!r} has a row with more indices than values, or fewer")
+        if len(self._columns) and not (0 <= self._columns.min() and self._columns.max() < width):
+            wrong = self._columns[(self._columns < 0) | (self._columns >= width)][0]
+            raise TypeMismatchError(f"sparse column {name!r} has the index {wrong}, but its width is {width}")
+
+    def cut(self, start: int, stop: int, copy: bool) -> torch.Tensor:
+        """Returns the rows ``[start, stop)`` as a tensor."""
+        low, high = int(self._offsets[start]), int(self._offsets[stop])
+        bounds, columns, values = self._offsets[start : stop + 1] - low, self._columns[low:high], self._values[low:high]
+        if self._form == "dense":
+            dense = np.zeros((stop - start, self._width), values.dtype)
+            dense.reshape(-1)[np.repeat(np.arange(stop - start) * self._width, np.diff(bounds)) + columns] = values
+            return torch.from_numpy(dense)
+        if copy:
+            columns, values = columns.copy(), values.copy()
+        parts = map(torch.from_numpy, (bounds.astype(columns.dtype), columns, values))
+        # The indices were checked.
+        return torch.sparse_csr_tensor(*parts, size=(stop - start, self._width), check_invariants=False, device="cpu")
 
 
 class _Padded:

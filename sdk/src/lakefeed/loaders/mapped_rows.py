@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 import pyarrow as pa
 
+from lakefeed._sparse import sparse_width
 from lakefeed._typing import Row
 from lakefeed.media import column_type, handles
 from lakefeed.ops.row_functions import handle_columns
@@ -113,9 +114,10 @@ def collate_rows(rows: Sequence[MappedRow], *, collate_fn_map: dict[type, Collat
 
     schema = rows[0].origin.batch.schema
     unchanged = _unchanged(rows, schema)
-    names = [name for name in unchanged if is_tensor_type(schema.field(name).type)]
+    fields = [schema.field(name) for name in unchanged]
+    names = [field.name for field in fields if is_tensor_type(field.type) or sparse_width(field) is not None]
     columns = _arrow_columns(rows, names) if names else {}
-    converted = tensors(pa.RecordBatch.from_pydict(columns), copy=True) if columns else {}
+    converted = tensors(_batch(columns, schema), copy=True) if columns else {}
     lists = unchanged.difference(names)
     default: Collate = sys.modules[_TORCH_MODULE].collate
     batch: dict[str, Any] = {}
@@ -126,6 +128,11 @@ def collate_rows(rows: Sequence[MappedRow], *, collate_fn_map: dict[type, Collat
         else:
             batch[name] = cells if name in lists else default(cells, collate_fn_map=collate_fn_map)
     return batch
+
+
+def _batch(columns: Mapping[str, pa.Array[Any]], schema: pa.Schema) -> pa.RecordBatch:
+    fields = [schema.field(name) for name in columns]
+    return pa.RecordBatch.from_arrays(list(columns.values()), schema=pa.schema(fields))
 
 
 def _unchanged(rows: Sequence[MappedRow], schema: pa.Schema) -> frozenset[str]:

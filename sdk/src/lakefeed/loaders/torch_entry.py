@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lakefeed._typing import Ragged
+from lakefeed._typing import Ragged, Sparse
 from lakefeed._validate import check_flag, check_schema, check_whole, require_torch
 from lakefeed.errors import SchemaError
 from lakefeed.loaders.batch_positions import Batching
@@ -46,6 +46,7 @@ def torch_loader(
     infinite: Any,
     options: Mapping[str, Any],
     *,
+    sparse: Sparse = "csr",
     arrow: bool = False,
 ) -> TorchLoader:
     """Returns the loader of ``to_torch``. With ``arrow`` its batches are record batches."""
@@ -58,4 +59,5 @@ def torch_loader(
     endless = check_flag(infinite, "infinite")
     runner = replace(runner, skipped=SkippedRows(), job=job() if batching.world.world_size > 1 else runner.job)
     epochs = Epochs(plan, runner)
-    return create_loader(epochs, batching, prefetch_batches, options, ragged=ragged, infinite=endless, arrow=arrow)
+    forms: Any = {"ragged": ragged, "sparse": sparse, "arrow": arrow}
+    return create_loader(epochs, batching, prefetch_batches, options, infinite=endless, **forms)

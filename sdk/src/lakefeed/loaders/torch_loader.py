@@ -20,11 +20,11 @@ import torch
 from torch.utils.data import DataLoader
 
 from lakefeed._rng import DrawnSeed
-from lakefeed._typing import Ragged
+from lakefeed._typing import Ragged, Sparse
 from lakefeed.errors import InvalidArgumentError, LakefeedError, quoted_list
 from lakefeed.loaders.batch_failures import collate
 from lakefeed.loaders.batch_positions import Batching
-from lakefeed.loaders.collate import check_ragged
+from lakefeed.loaders.collate import check_ragged, check_sparse
 from lakefeed.loaders.epoch_cursor import EpochCursor, Iteration
 from lakefeed.loaders.epochs import Epochs
 from lakefeed.loaders.loader_state import LoaderState, PlanIdentity
@@ -228,6 +228,7 @@ def create_loader(
     options: Mapping[str, Any],
     *,
     ragged: Ragged = "jagged",
+    sparse: Sparse = "csr",
     infinite: bool = False,
     arrow: bool = False,
 ) -> TorchLoader:
@@ -240,11 +241,12 @@ def create_loader(
     settings = {"collate_fn": _unchanged, **{name: value for name, value in options.items() if value is not None}}
     _check(settings)
     check_ragged(ragged, epochs.plan.schema)
+    check_sparse(sparse, epochs.plan.schema)
     _check_ranks(epochs, batching)
     _check_seeds(epochs, batching)
     _check_skipping(epochs, batching)
     alone = batching.world.world_size == 1
-    finish = Finish(detached(epochs.late), ragged, batching.batch_size is None, alone=alone, arrow=arrow)
+    finish = Finish(detached(epochs.late), ragged, batching.batch_size is None, alone=alone, arrow=arrow, sparse=sparse)
     check_portable(finish, settings)
     cursor = EpochCursor(epochs, batching, Meter(epochs.runner.skipped))
     dataset = BatchWork(finish, cursor.rows)

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 from torch.utils.data import Dataset
 
-from lakefeed._typing import Ragged
+from lakefeed._typing import Ragged, Sparse
 from lakefeed.errors import InvalidArgumentError, LakefeedError
 from lakefeed.loaders.batch_failures import WorkerFailure, collate
 from lakefeed.loaders.collate import Columns, tensors
@@ -74,6 +74,7 @@ class Finish:
     copy: bool = False
     alone: bool = True
     arrow: bool = False
+    sparse: Sparse = "csr"
 
     def __call__(self, rows: pa.RecordBatch) -> Any:
         """Returns the batch of rows, if there are no late steps."""
@@ -83,14 +84,15 @@ class Finish:
         """Returns the batch of each range of rows, if there are no late steps."""
         if self.arrow:
             return (rows.slice(start, stop - start) for start, stop in ranges)
-        columns = Columns(rows, copy=self.copy, ragged="list" if self.single else self.ragged)
+        columns = Columns(rows, copy=self.copy, ragged="list" if self.single else self.ragged, sparse=self.sparse)
         return map(_first_row, columns.batches(ranges)) if self.single else columns.batches(ranges)
 
     def convert(self, rows: pa.RecordBatch) -> Any:
         """Returns the batch of rows that went through the late steps."""
         if self.arrow:
             return rows
-        batch = tensors(rows, copy=self.copy, ragged="list" if self.single else self.ragged)
+        ragged = "list" if self.single else self.ragged
+        batch = tensors(rows, copy=self.copy, ragged=ragged, sparse=self.sparse)
         return _first_row(batch) if self.single else batch
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from lakefeed._sparse import check_widths
 from lakefeed.catalog import null_types
 from lakefeed.catalog.categories import widen_index
 from lakefeed.catalog.null_casts import has_null
@@ -39,6 +40,7 @@ def common_schema(operation: str, schemas: Sequence[pa.Schema], fill: bool) -> p
                     f"{operation}: column {field.name!r} is {known.type} in one dataset and {field.type} in "
                     "another; map one of them"
                 )
+            check_widths(field, known, operation)
             fields[field.name] = known.with_nullable(known.nullable or field.nullable)
     lacking = {name for schema in schemas for name in fields.keys() - frozenset(schema.names)}
     if lacking and not fill:

@@ -91,7 +91,7 @@ def _span_bytes(column: Any, low: Indices, high: Indices) -> Indices:
     if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
         return _between(view_lengths(column), low, high)
     if _has_binary_length(kind):
-        offsets = _binary_offsets(column)
+        offsets = binary_offsets(column)
         return np.asarray(offsets[high].astype(np.int64) - offsets[low], np.int64)
     if pa.types.is_struct(kind):
         fields = [_span_bytes(column.field(index), low, high) for index in range(kind.num_fields)]
@@ -120,7 +120,8 @@ def _between(sizes: Indices, low: Indices, high: Indices) -> Indices:
     return np.asarray(before[high] - before[low], np.int64)
 
 
-def _binary_offsets(column: Any) -> Any:
+def binary_offsets(column: Any) -> Any:
+    """Returns the offsets of a column of text or bytes, shape ``(len(column) + 1,)``."""
     large = pa.types.is_large_string(column.type) or pa.types.is_large_binary(column.type)
     kind = np.dtype(np.int64 if large else np.int32)
     buffer = column.buffers()[1]

@@ -6,16 +6,13 @@ Its kernel for lists moves one value at a time; lists of values of a fixed width
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from lakefeed._rng import Indices
-from lakefeed.plan.row_bytes import fixed_width
-
-Mask: TypeAlias = npt.NDArray[np.bool_]
+from lakefeed.plan.byte_runs import Mask, byte_runs, is_list, take_runs
 
 VIEW_BYTES = 16
 FEW = 64
@@ -75,7 +72,7 @@ def _take(column: Any, positions: Indices, valid: Mask | None) -> pa.Array[Any]:
         return _take_lists(column, positions, valid)
     if pa.types.is_fixed_size_list(kind) and _lacks_kernel(kind):
         return _take_fixed_size_lists(column, positions, valid)
-    if pa.types.is_struct(kind) and _lacks_kernel(kind):
+    if pa.types.is_struct(kind) and (_moves_as_bytes(column, len(positions)) or _lacks_kernel(kind)):
         fields = [_take(column.field(index), positions, valid) for index in range(kind.num_fields)]
         validity = _bitmap(_validity(column, positions, valid))
         array: pa.Array[Any] = pa.Array.from_buffers(kind, len(positions), [validity], children=fields)
@@ -117,10 +114,11 @@ def _take_lists(column: Any, positions: Indices, valid: Mask | None) -> pa.Array
     if not len(column):
         empty: pa.Array[Any] = pa.nulls(len(positions), kind)
         return empty
-    offsets = np.asarray(column.offsets)
     validity = _validity(column, positions, valid)
-    if _moves_as_bytes(column, len(positions)):
-        return _take_as_bytes(column, positions, offsets, validity)
+    runs = byte_runs(column) if _moves_as_bytes(column, len(positions)) else None
+    if runs is not None:
+        return take_runs(runs, kind, positions, validity)
+    offsets = np.asarray(column.offsets)
     starts = offsets[positions].astype(np.int64)
     lengths = offsets[positions + 1] - starts
     if validity is not None:
@@ -134,27 +132,6 @@ def _take_lists(column: Any, positions: Indices, valid: Mask | None) -> pa.Array
         else column.values
     )
     return _list(kind, np.concatenate([[0], ends]), validity, _take(values, children, None))
-
-
-def _take_as_bytes(column: Any, positions: Indices, offsets: Indices, validity: Mask | None) -> pa.Array[Any]:
-    """Moves the values of each list as one run of bytes."""
-    kind, values = column.type, column.values
-    width = fixed_width(values.type) or 1
-    while pa.types.is_fixed_size_list(values.type):
-        values = values.flatten()
-    first = values.offset * (fixed_width(values.type) or 1)
-    data = values.buffers()[1]
-    data = data.slice(first)
-    scaled = _buffer(offsets.astype(np.int64) * width)
-    lists: Any = pa.Array.from_buffers(pa.large_binary(), len(column), [None, scaled, data])
-    if validity is None:
-        selected: Any = lists.take(pa.array(positions))
-    else:
-        selected = lists.take(pa.array(positions, mask=~validity))
-    _, ends, moved = selected.buffers()
-    bounds = np.frombuffer(ends, np.int64, len(positions) + 1) if len(positions) else np.zeros(1, np.int64)
-    bounds = bounds // width
-    return _list(kind, bounds, validity, _plain_array(kind.value_type, int(bounds[-1]), moved))
 
 
 def _take_fixed_size_lists(column: Any, positions: Indices, valid: Mask | None) -> pa.Array[Any]:
@@ -173,15 +150,6 @@ def _list(kind: pa.DataType, offsets: Any, validity: Mask | None, values: pa.Arr
         raise pa.ArrowInvalid(f"offset overflow: lists of type {kind} with {int(offsets[-1])} values in one batch")
     buffers = [_bitmap(validity), _buffer(np.ascontiguousarray(offsets, width))]
     array: pa.Array[Any] = pa.Array.from_buffers(kind, len(offsets) - 1, buffers, children=[values])
-    return array
-
-
-def _plain_array(kind: pa.DataType, rows: int, data: pa.Buffer | None) -> pa.Array[Any]:
-    if pa.types.is_fixed_size_list(kind):
-        values = _plain_array(kind.value_type, rows * kind.list_size, data)
-        lists: pa.Array[Any] = pa.Array.from_buffers(kind, rows, [None], children=[values])
-        return lists
-    array: pa.Array[Any] = pa.Array.from_buffers(kind, rows, [None, _buffer(b"") if data is None else data])
     return array
 
 
@@ -205,18 +173,16 @@ def _is_list(kind: pa.DataType) -> bool:
 
 
 def _moves_as_bytes(column: Any, count: int) -> bool:
-    """Returns whether the lists of the column are moved as bytes: values of a fixed width, without nulls, not few."""
+    """Returns whether lists are moved as bytes, in the column or in the structs of it.
+
+    Their values have a fixed width and no nulls, and the rows are not few.
+    """
     kind = column.type
-    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)) or count * FEW < len(column):
+    if pa.types.is_struct(kind):
+        return any(_moves_as_bytes(column.field(index), count) for index in range(kind.num_fields))
+    if not is_list(kind) or count * FEW < len(column):
         return False
-    values = column.values
-    if not len(values) or not fixed_width(values.type) or values.null_count:
-        return False
-    while pa.types.is_fixed_size_list(values.type):
-        values = values.flatten()
-        if values.null_count:
-            return False
-    return True
+    return bool(len(column.values)) and byte_runs(column) is not None
 
 
 def _lacks_kernel(kind: pa.DataType) -> bool:

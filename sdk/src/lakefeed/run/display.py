@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from lakefeed._sparse import type_text
 from lakefeed.catalog.versions import Pin
 from lakefeed.errors import DamagedDatasetError, LakefeedError
 from lakefeed.media import Handle, column_type
@@ -56,7 +57,7 @@ def preview(title: str, schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) ->
 
 def _kind(field: pa.Field[Any]) -> str:
     """The type of a column: of files, what they are."""
-    return column_type(field) or _short(str(field.type), 40)
+    return column_type(field) or _short(type_text(field), 40)
 
 
 def _heading(name: str, kind: str) -> str:

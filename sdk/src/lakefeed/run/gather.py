@@ -1,7 +1,8 @@
 """Rows of several batches, gathered in a given order.
 
 Values of a fixed width (numbers, times, vectors of them) without nulls are moved by numpy, which is several times
-faster than Arrow's gather of vectors. All other values are moved by `lakefeed.plan.take_rows`.
+faster than Arrow's gather of vectors. Text, bytes and lists of such values are moved as runs of bytes, also inside
+structs (`lakefeed.plan.byte_runs`). All other values are moved by `lakefeed.plan.take_rows`.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ import pyarrow as pa
 
 from lakefeed._rng import Indices
 from lakefeed._units import MIB
+from lakefeed.plan.byte_runs import ByteRuns, Mask, byte_runs, gather_runs, is_list, take_runs
 from lakefeed.plan.row_bytes import fixed_width, ranges_by_bytes, row_width, selected_bytes
-from lakefeed.plan.take_rows import take_rows, take_values
+from lakefeed.plan.take_rows import FEW, take_rows, take_values
 from lakefeed.run.rebatch import dictionary_errors, join_groups
 
 Values: TypeAlias = npt.NDArray[Any]
@@ -37,26 +39,52 @@ WORDS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 """The types as which values of so many bytes are moved; wider values are moved as rows of bytes."""
 
 
+class HeldColumn:
+    """A column whose values are gathered several times."""
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+
+    @cached_property
+    def values(self) -> Values | None:
+        """One value a row, of a width that numpy moves at once; None if the column has other values."""
+        return _values(self.array)
+
+    @cached_property
+    def runs(self) -> ByteRuns | None:
+        """The values as runs of bytes; None if the column has other values."""
+        return byte_runs(self.array)
+
+    @cached_property
+    def valid(self) -> Mask | None:
+        """A mask of the values that are not null; None if all are."""
+        return np.asarray(self.array.is_valid()) if self.array.null_count else None
+
+    @cached_property
+    def fields(self) -> list[HeldColumn]:
+        """The fields of structs."""
+        return [HeldColumn(self.array.field(index)) for index in range(self.array.type.num_fields)]
+
+
 class HeldRows:
     """A batch whose rows are gathered several times."""
 
     def __init__(self, rows: pa.RecordBatch) -> None:
         self.rows = rows
-        self._values: dict[int, Values | None] = {}
 
     @cached_property
     def columns(self) -> list[Any]:
         """The columns, which Arrow would wrap anew at each access."""
         return self.rows.columns
 
-    def values(self, column: int) -> Values | None:
-        """Returns one value a row, of a width that numpy moves at once; None if the column has other values."""
-        if column not in self._values:
-            self._values[column] = _values(self.rows.column(column))
-        return self._values[column]
+    @cached_property
+    def held(self) -> list[HeldColumn]:
+        """The columns, with their values as they are gathered."""
+        return list(map(HeldColumn, self.columns))
 
 
 _Picks: TypeAlias = list[tuple[HeldRows, Indices]]
+_Parts: TypeAlias = list[tuple[HeldColumn, Indices]]
 
 
 class Gatherable:
@@ -99,14 +127,17 @@ def gather(sources: Sources, source_of: Indices, row_of: Indices) -> pa.RecordBa
     picks, positions = _pick(sources, source_of, row_of)
     if len(picks) == 1:
         batch, rows = picks[0]
-        columns = [_take(batch, index, rows) for index in range(batch.rows.num_columns)]
+        columns = [_take(column, rows) for column in batch.held]
         return pa.RecordBatch.from_arrays(columns, schema=batch.rows.schema) if columns else take_rows(batch.rows, rows)
     schema = picks[0][0].rows.schema
     order = _inverse(positions)
     if not len(schema):
         # A batch without columns still has rows.
         return pa.RecordBatch.from_arrays([pa.nulls(len(order))], ["rows"]).select([])
-    columns = [_column(picks, index, kind, order) for index, kind in enumerate(schema.types)]
+    columns = [
+        _gather_column([(batch.held[index], rows) for batch, rows in picks], kind, order)
+        for index, kind in enumerate(schema.types)
+    ]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
@@ -218,28 +249,63 @@ def _pick(sources: Sources, source_of: Indices, row_of: Indices) -> tuple[_Picks
     return picks, positions[0] if len(positions) == 1 else np.concatenate(positions)
 
 
-def _take(batch: HeldRows, index: int, rows: Indices) -> pa.Array[Any]:
-    column = batch.rows.column(index)
-    values = batch.values(index)
+def _take(column: HeldColumn, rows: Indices) -> pa.Array[Any]:
+    kind, values = column.array.type, column.values
+    if _is_struct(kind):
+        valid = None if column.valid is None else column.valid[rows]
+        return _struct(kind, [_take(field, rows) for field in column.fields], valid)
     if values is None:
-        return take_values(column, rows)
+        if is_list(kind) and len(rows) * FEW >= len(column.array) and column.runs is not None:
+            return take_runs(column.runs, kind, rows, None if column.valid is None else column.valid[rows])
+        return take_values(column.array, rows)
     # Arrow's allocator keeps memory that was freed at hand; the pages of a new numpy array would have to be mapped.
     buffer = pa.allocate_buffer(len(rows) * values.itemsize * math.prod(values.shape[1:]))
     target = np.frombuffer(memoryview(buffer), values.dtype).reshape(len(rows), *values.shape[1:])
     np.take(values, rows, axis=0, out=target, mode="clip")
-    return _array(column.type, len(rows), buffer)
+    return _array(kind, len(rows), buffer)
 
 
-def _column(picks: _Picks, index: int, kind: pa.DataType, order: Indices) -> pa.Array[Any]:
-    known = [batch.values(index) for batch, _ in picks]
-    plain = [values for values in known if values is not None]
-    if len(plain) < len(known):
-        parts = [take_values(batch.rows.column(index), rows) for batch, rows in picks]
-        with dictionary_errors([kind]):
-            return take_values(pa.concat_arrays(parts), order)
-    mixed = np.empty((len(order), *plain[0].shape[1:]), plain[0].dtype)
+def _gather_column(parts: _Parts, kind: pa.DataType, order: Indices) -> pa.Array[Any]:
+    """Returns the rows of the parts as one array; the n-th is row ``order[n]`` of all parts in succession."""
+    if _is_struct(kind):
+        return _gather_structs(parts, kind, order)
+    plain = [(column.values, rows) for column, rows in parts if column.values is not None]
+    if len(plain) == len(parts):
+        return _gather_values(plain, kind, order)
+    runs = [(column.runs, rows) for column, rows in parts if column.runs is not None]
+    gathered = gather_runs(runs, order, kind) if len(runs) == len(parts) else None
+    if gathered is not None:
+        return gathered
+    with dictionary_errors([kind]):
+        if _mostly_taken(parts, len(order)):
+            starts = np.cumsum([0, *(len(column.array) for column, _ in parts[:-1])])
+            rows = np.concatenate([rows + start for (_, rows), start in zip(parts, starts, strict=True)])
+            return take_values(pa.concat_arrays([column.array for column, _ in parts]), rows[order])
+        return take_values(pa.concat_arrays([take_values(column.array, rows) for column, rows in parts]), order)
+
+
+def _mostly_taken(parts: _Parts, count: int) -> bool:
+    """Returns whether to copy the arrays whole costs less than to take the rows of each before they are arranged."""
+    arrays = [column.array for column, _ in parts]
+    return sum(map(len, arrays)) <= 2 * count and sum(array.nbytes for array in arrays) <= 2 * GATHER_BYTES
+
+
+def _gather_structs(parts: _Parts, kind: pa.DataType, order: Indices) -> pa.Array[Any]:
+    fields = [
+        _gather_column([(column.fields[index], rows) for column, rows in parts], kind.field(index).type, order)
+        for index in range(kind.num_fields)
+    ]
+    if all(column.valid is None for column, _ in parts):
+        return _struct(kind, fields, None)
+    masks = [np.ones(len(rows), np.bool_) if column.valid is None else column.valid[rows] for column, rows in parts]
+    return _struct(kind, fields, np.concatenate(masks)[order])
+
+
+def _gather_values(parts: list[tuple[Values, Indices]], kind: pa.DataType, order: Indices) -> pa.Array[Any]:
+    first, _ = parts[0]
+    mixed = np.empty((len(order), *first.shape[1:]), first.dtype)
     start = 0
-    for values, (_, rows) in zip(plain, picks, strict=True):
+    for values, rows in parts:
         # "clip" writes straight to ``out``; no row lies outside.
         np.take(values, rows, axis=0, out=mixed[start : start + len(rows)], mode="clip")
         start += len(rows)
@@ -247,6 +313,16 @@ def _column(picks: _Picks, index: int, kind: pa.DataType, order: Indices) -> pa.
     arranged = np.frombuffer(memoryview(buffer), mixed.dtype).reshape(mixed.shape)
     np.take(mixed, order, axis=0, out=arranged, mode="clip")
     return _array(kind, len(order), buffer)
+
+
+def _is_struct(kind: pa.DataType) -> bool:
+    return pa.types.is_struct(kind) and kind.num_fields > 0
+
+
+def _struct(kind: pa.DataType, fields: list[pa.Array[Any]], valid: Mask | None) -> pa.Array[Any]:
+    bitmap = None if valid is None else pa.py_buffer(np.packbits(valid, bitorder="little"))
+    array: pa.Array[Any] = pa.Array.from_buffers(kind, len(fields[0]), [bitmap], children=fields)
+    return array
 
 
 def _values(column: Any) -> Values | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 
+from lakefeed._sparse import type_text
 from lakefeed.media import column_type
 from lakefeed.run.progress import tracked
 from lakefeed.run.text_table import html_table, short_line, text_table
@@ -53,7 +54,7 @@ class RowProfile:
         """Yields a line for each column, and for each measure of a column of files, such as ``photo.width``."""
         for field in self.schema:
             column = self.columns[field.name]
-            yield ProfileLine.of(field.name, column_type(field) or str(field.type), column)
+            yield ProfileLine.of(field.name, column_type(field) or type_text(field), column)
             for name, statistics in column.fields.items():
                 yield ProfileLine.of(f"{field.name}.{name}", "", statistics)
 
