@@ -78,7 +78,9 @@ def test_batches_are_csr_or_dense(home: Path) -> None:
 def test_values_keep_their_type(kind: pa.DataType) -> None:
     schema = pa.schema([sparse_field("x", 3, kind)])
     assert type_text(schema.field("x")) == f"sparse[3] of {kind}"
-    batch = pa.RecordBatch.from_pylist([{"x": {"indices": [2], "values": [True if kind == pa.bool_() else 1]}}] * 3, schema)
+    batch = pa.RecordBatch.from_pylist(
+        [{"x": {"indices": [2], "values": [True if kind == pa.bool_() else 1]}}] * 3, schema
+    )
     for copy in (False, True):
         whole = tensors(batch.slice(1), copy=copy)["x"]
         (part,) = Columns(batch, copy=copy).batches([(1, 3)])
@@ -112,8 +114,12 @@ def test_a_row_that_is_not_one_is_an_error(wrong: Any, message: str) -> None:
 def test_rows_of_another_width_do_not_fit(home: Path) -> None:
     rows().save("cells")
     wider = rows(pa.schema([("id", pa.int64()), sparse_field("x", 7)]))
-    for combine in (lambda: wider.append_to("cells"), lambda: concatenate([Dataset("cells"), wider]), lambda: wider.upsert_into("cells", "id")):
-        with pytest.raises(TypeMismatchError, match="'x'.*7 columns.*6"):
+    for combine in (
+        lambda: wider.append_to("cells"),
+        lambda: concatenate([Dataset("cells"), wider]),
+        lambda: wider.upsert_into("cells", "id"),
+    ):
+        with pytest.raises(TypeMismatchError, match=r"'x'.*7 columns.*6"):
             combine()
     assert Dataset("cells").version == 1
     plain = pa.schema([field.remove_metadata() for field in SCHEMA])

@@ -22,9 +22,7 @@ SCHEMA = pa.schema(
         "points": pa.list_(pa.list_(pa.float32(), 2)),
         "text": pa.string(),
         "bytes": pa.large_binary(),
-        "sparse": pa.struct(
-            {"indices": pa.list_(pa.int32()), "values": pa.list_(pa.float32()), "note": pa.string()}
-        ),
+        "sparse": pa.struct({"indices": pa.list_(pa.int32()), "values": pa.list_(pa.float32()), "note": pa.string()}),
         "word": pa.dictionary(pa.int32(), pa.string()),
     }
 )
@@ -73,7 +71,11 @@ def test_gathered_rows_are_the_rows(seed: int, parts: int, wanted: int, long: in
 
 def test_structs_of_lists_are_taken_and_filtered_with_their_nulls() -> None:
     kind = SCHEMA.field("sparse").type
-    rows = [{"indices": [1, 2], "values": [0.5, 1.0], "note": "x"}, None, {"indices": [], "values": [2.0], "note": None}]
+    rows = [
+        {"indices": [1, 2], "values": [0.5, 1.0], "note": "x"},
+        None,
+        {"indices": [], "values": [2.0], "note": None},
+    ]
     batch = pa.record_batch([pa.array([None, *rows], kind).slice(1), pa.array([1, 2, 3])], ["sparse", "id"])
     taken = take_rows(batch, pa.array([2, None, 0, 1, 0]))
     taken.validate(full=True)

@@ -8,7 +8,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from lakefeed._sparse import check_widths
 from lakefeed.catalog.categories import declared_categories, encode_categories
 from lakefeed.catalog.null_casts import cast_to_null, has_null
 from lakefeed.catalog.required_fields import LIST_TYPES, fill_required, has_required, inner_fields
@@ -30,6 +29,8 @@ def check_compatible(incoming: pa.Schema, declared: pa.Schema) -> None:
         SchemaError: a column is not declared (`ColumnNotFoundError`), occurs twice, or is required and missing.
         TypeMismatchError: a type is not compatible; the message names the column.
     """
+    from lakefeed._sparse import check_widths  # not on the way to a first row
+
     check_distinct_names(incoming.names)
     incoming_fields = {field.name: field for field in incoming}
     known = {field.name for field in declared}

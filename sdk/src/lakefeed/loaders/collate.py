@@ -75,9 +75,7 @@ def check_sparse(sparse: Any, schema: pa.Schema) -> None:
         _quiet_torch()
 
 
-def tensors(
-    batch: pa.RecordBatch, *, copy: bool, ragged: Ragged = "jagged", sparse: Sparse = "csr"
-) -> dict[str, Any]:
+def tensors(batch: pa.RecordBatch, *, copy: bool, ragged: Ragged = "jagged", sparse: Sparse = "csr") -> dict[str, Any]:
     """The columns as tensors (shape ``[rows, …]``) or lists.
 
     ``copy``: the batch's memory belongs to somebody else, so a tensor that a caller may write to must not share it.
@@ -119,9 +117,7 @@ class Columns:
     ``copy``, ``ragged`` and ``sparse`` as in `tensors`.
     """
 
-    def __init__(
-        self, rows: pa.RecordBatch, *, copy: bool, ragged: Ragged = "jagged", sparse: Sparse = "csr"
-    ) -> None:
+    def __init__(self, rows: pa.RecordBatch, *, copy: bool, ragged: Ragged = "jagged", sparse: Sparse = "csr") -> None:
         if any(isinstance(kind, pa.FixedShapeTensorType) for kind in rows.schema.types):
             columns = list(map(_unwrapped, rows.columns))
             fields = [field.with_type(column.type) for field, column in zip(rows.schema, columns, strict=True)]
@@ -223,7 +219,7 @@ class _SparseRows:
         self._values = _flat(name, values, False).numpy()
         if not np.array_equal(self._offsets, _offsets(values)):
             raise TypeMismatchError(f"sparse column {name!r} has a row with more indices than values, or fewer")
-        if len(self._columns) and not (0 <= self._columns.min() and self._columns.max() < width):
+        if len(self._columns) and not (self._columns.min() >= 0 and self._columns.max() < width):
             wrong = self._columns[(self._columns < 0) | (self._columns >= width)][0]
             raise TypeMismatchError(f"sparse column {name!r} has the index {wrong}, but its width is {width}")
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from lakefeed._sparse import check_widths
 from lakefeed.catalog import null_types
 from lakefeed.catalog.categories import widen_index
 from lakefeed.catalog.null_casts import has_null
@@ -22,6 +21,8 @@ def common_schema(operation: str, schemas: Sequence[pa.Schema], fill: bool) -> p
         SchemaError: the columns differ; the message names them.
         TypeMismatchError: a column has several types.
     """
+    from lakefeed._sparse import check_widths  # not on the way to a first row
+
     if not schemas:
         raise InvalidArgumentError(f"{operation} needs at least one dataset")
     fields: dict[str, pa.Field[Any]] = {}

@@ -82,9 +82,7 @@ def take_runs(runs: ByteRuns, kind: pa.DataType, rows: Indices, valid: Mask | No
     return _as_type(selected, kind, valid)
 
 
-def gather_runs(
-    parts: Sequence[tuple[ByteRuns, Indices]], order: Indices, kind: pa.DataType
-) -> pa.Array[Any] | None:
+def gather_runs(parts: Sequence[tuple[ByteRuns, Indices]], order: Indices, kind: pa.DataType) -> pa.Array[Any] | None:
     """Returns values of several arrays as one array of the type.
 
     Args:

@@ -6,13 +6,19 @@ Its kernel for lists moves one value at a time; lists of values of a fixed width
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
+from lakefeed._lazy import LazyModule
 from lakefeed._rng import Indices
-from lakefeed.plan.byte_runs import Mask, byte_runs, is_list, take_runs
+
+if TYPE_CHECKING:
+    from lakefeed.plan import byte_runs
+    from lakefeed.plan.byte_runs import Mask
+else:
+    byte_runs = LazyModule("lakefeed.plan.byte_runs")  # of lists only
 
 VIEW_BYTES = 16
 FEW = 64
@@ -115,9 +121,9 @@ def _take_lists(column: Any, positions: Indices, valid: Mask | None) -> pa.Array
         empty: pa.Array[Any] = pa.nulls(len(positions), kind)
         return empty
     validity = _validity(column, positions, valid)
-    runs = byte_runs(column) if _moves_as_bytes(column, len(positions)) else None
+    runs = byte_runs.byte_runs(column) if _moves_as_bytes(column, len(positions)) else None
     if runs is not None:
-        return take_runs(runs, kind, positions, validity)
+        return byte_runs.take_runs(runs, kind, positions, validity)
     offsets = np.asarray(column.offsets)
     starts = offsets[positions].astype(np.int64)
     lengths = offsets[positions + 1] - starts
@@ -180,9 +186,9 @@ def _moves_as_bytes(column: Any, count: int) -> bool:
     kind = column.type
     if pa.types.is_struct(kind):
         return any(_moves_as_bytes(column.field(index), count) for index in range(kind.num_fields))
-    if not is_list(kind) or count * FEW < len(column):
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)) or count * FEW < len(column):
         return False
-    return bool(len(column.values)) and byte_runs(column) is not None
+    return bool(len(column.values)) and byte_runs.byte_runs(column) is not None
 
 
 def _lacks_kernel(kind: pa.DataType) -> bool:

@@ -11,18 +11,24 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from lakefeed._lazy import LazyModule
 from lakefeed._rng import Indices
 from lakefeed._units import MIB
-from lakefeed.plan.byte_runs import ByteRuns, Mask, byte_runs, gather_runs, is_list, take_runs
 from lakefeed.plan.row_bytes import fixed_width, ranges_by_bytes, row_width, selected_bytes
 from lakefeed.plan.take_rows import FEW, take_rows, take_values
 from lakefeed.run.rebatch import dictionary_errors, join_groups
+
+if TYPE_CHECKING:
+    from lakefeed.plan import byte_runs
+    from lakefeed.plan.byte_runs import ByteRuns, Mask
+else:
+    byte_runs = LazyModule("lakefeed.plan.byte_runs")  # of text and lists only
 
 Values: TypeAlias = npt.NDArray[Any]
 Range: TypeAlias = tuple[int, int]
@@ -53,7 +59,7 @@ class HeldColumn:
     @cached_property
     def runs(self) -> ByteRuns | None:
         """The values as runs of bytes; None if the column has other values."""
-        return byte_runs(self.array)
+        return byte_runs.byte_runs(self.array)
 
     @cached_property
     def valid(self) -> Mask | None:
@@ -255,8 +261,8 @@ def _take(column: HeldColumn, rows: Indices) -> pa.Array[Any]:
         valid = None if column.valid is None else column.valid[rows]
         return _struct(kind, [_take(field, rows) for field in column.fields], valid)
     if values is None:
-        if is_list(kind) and len(rows) * FEW >= len(column.array) and column.runs is not None:
-            return take_runs(column.runs, kind, rows, None if column.valid is None else column.valid[rows])
+        if byte_runs.is_list(kind) and len(rows) * FEW >= len(column.array) and column.runs is not None:
+            return byte_runs.take_runs(column.runs, kind, rows, None if column.valid is None else column.valid[rows])
         return take_values(column.array, rows)
     # Arrow's allocator keeps memory that was freed at hand; the pages of a new numpy array would have to be mapped.
     buffer = pa.allocate_buffer(len(rows) * values.itemsize * math.prod(values.shape[1:]))
@@ -273,7 +279,7 @@ def _gather_column(parts: _Parts, kind: pa.DataType, order: Indices) -> pa.Array
     if len(plain) == len(parts):
         return _gather_values(plain, kind, order)
     runs = [(column.runs, rows) for column, rows in parts if column.runs is not None]
-    gathered = gather_runs(runs, order, kind) if len(runs) == len(parts) else None
+    gathered = byte_runs.gather_runs(runs, order, kind) if len(runs) == len(parts) else None
     if gathered is not None:
         return gathered
     with dictionary_errors([kind]):
