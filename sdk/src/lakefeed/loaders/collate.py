@@ -193,7 +193,7 @@ class _Jagged:
 @cache
 def _quiet_torch() -> None:
     """Lets torch warn here and now of what it warns of once in each process: that sparse tensors are new, unchecked."""
-    checks = torch.sparse.check_sparse_tensor_invariants
+    checks: Any = torch.sparse.check_sparse_tensor_invariants
     if not checks.is_enabled():
         checks.disable()  # as it is by default
     with warnings.catch_warnings():
@@ -233,9 +233,10 @@ class _SparseRows:
             return torch.from_numpy(dense)
         if copy:
             columns, values = columns.copy(), values.copy()
-        parts = map(torch.from_numpy, (bounds.astype(columns.dtype), columns, values))
+        parts = [torch.from_numpy(part) for part in (bounds.astype(columns.dtype), columns, values)]
+        size = (stop - start, self._width)
         # The indices were checked.
-        return torch.sparse_csr_tensor(*parts, size=(stop - start, self._width), check_invariants=False, device="cpu")
+        return torch.sparse_csr_tensor(parts[0], parts[1], parts[2], size, check_invariants=False, device="cpu")
 
 
 class _Padded:

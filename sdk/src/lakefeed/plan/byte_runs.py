@@ -77,7 +77,7 @@ def byte_runs(column: Any) -> ByteRuns | None:
 def take_runs(runs: ByteRuns, kind: pa.DataType, rows: Indices, valid: Mask | None) -> pa.Array[Any]:
     """Returns the values at ``rows`` as an array of the type; null where ``valid`` is false (None: it never is)."""
     count = len(runs.bounds) - 1
-    lists: Any = pa.Array.from_buffers(pa.large_binary(), count, [None, pa.py_buffer(runs.bounds), runs.data])
+    lists: Any = pa.Array.from_buffers(pa.large_binary(), count, [None, _buffer(runs.bounds), runs.data])
     selected = lists.take(pa.array(rows) if valid is None else pa.array(rows, mask=~valid))
     return _as_type(selected, kind, valid)
 
@@ -103,7 +103,7 @@ def gather_runs(parts: Sequence[tuple[ByteRuns, Indices]], order: Indices, kind:
     views[:, 3] = starts
     _write_short_values(views, parts, starts, lengths)
     data = [runs.data for runs, _ in parts]
-    ordered = pa.py_buffer(np.take(views, order, axis=0))
+    ordered = _buffer(np.take(views, order, axis=0))
     shown: Any = pa.Array.from_buffers(pa.binary_view(), len(order), [None, ordered, *data])
     return _as_type(shown.cast(pa.large_binary()), kind, _ordered_validity(parts, order))
 
@@ -119,7 +119,7 @@ def _write_short_values(
     for runs, rows in parts:
         short = first + np.flatnonzero(lengths[first : first + len(rows)] <= INLINE_BYTES)
         first += len(rows)
-        data = np.frombuffer(runs.data, np.uint8) if runs.data.size else np.zeros(1, np.uint8)
+        data = np.frombuffer(memoryview(runs.data), np.uint8) if runs.data.size else np.zeros(1, np.uint8)
         values = data[np.minimum(starts[short, None] + steps, len(data) - 1)]
         inline[short] = np.where(steps < lengths[short, None], values, 0)
 
@@ -131,13 +131,13 @@ def _ordered_validity(parts: Sequence[tuple[ByteRuns, Indices]], order: Indices)
     return np.concatenate(masks)[order]
 
 
-def _as_type(binary: Any, kind: pa.DataType, valid: Mask | None) -> pa.Array[Any]:
+def _as_type(binary: Any, kind: Any, valid: Mask | None) -> pa.Array[Any]:
     """Returns large binaries as values of the type, without a copy of the bytes."""
     rows = len(binary)
     _, ends, data = binary.buffers()
     bounds = np.frombuffer(ends, np.int64, rows + 1) if rows else np.zeros(1, np.int64)
     data = pa.py_buffer(b"") if data is None else data
-    bitmap = None if valid is None else pa.py_buffer(np.packbits(valid, bitorder="little"))
+    bitmap = None if valid is None else validity_bitmap(valid)
     if kind in _TEXT:
         array: pa.Array[Any] = pa.Array.from_buffers(kind, rows, [bitmap, _offsets(bounds, kind), data])
         return array
@@ -157,7 +157,7 @@ def _offsets(bounds: Indices, kind: pa.DataType) -> pa.Buffer:
     width = np.int64 if large else np.int32
     if int(bounds[-1]) > np.iinfo(width).max:
         raise pa.ArrowInvalid(f"offset overflow: {int(bounds[-1])} values or bytes in one array of type {kind}")
-    return pa.py_buffer(np.ascontiguousarray(bounds, width))
+    return _buffer(np.ascontiguousarray(bounds, width))
 
 
 def plain_array(kind: pa.DataType, rows: int, data: pa.Buffer) -> pa.Array[Any]:
@@ -168,6 +168,15 @@ def plain_array(kind: pa.DataType, rows: int, data: pa.Buffer) -> pa.Array[Any]:
         return lists
     array: pa.Array[Any] = pa.Array.from_buffers(kind, rows, [None, data])
     return array
+
+
+def validity_bitmap(valid: Mask) -> pa.Buffer:
+    """Returns the buffer of an array that says which of its values are not null."""
+    return _buffer(np.packbits(valid, bitorder="little"))
+
+
+def _buffer(values: Any) -> pa.Buffer:
+    return pa.py_buffer(values)
 
 
 def is_list(kind: pa.DataType) -> bool:

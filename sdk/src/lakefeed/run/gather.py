@@ -326,7 +326,7 @@ def _is_struct(kind: pa.DataType) -> bool:
 
 
 def _struct(kind: pa.DataType, fields: list[pa.Array[Any]], valid: Mask | None) -> pa.Array[Any]:
-    bitmap = None if valid is None else pa.py_buffer(np.packbits(valid, bitorder="little"))
+    bitmap = None if valid is None else byte_runs.validity_bitmap(valid)
     array: pa.Array[Any] = pa.Array.from_buffers(kind, len(fields[0]), [bitmap], children=fields)
     return array
 

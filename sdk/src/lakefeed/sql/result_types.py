@@ -25,8 +25,8 @@ def result_schema(relation: DuckDBPyRelation, tables: Mapping[str, pa.Schema]) -
     """Returns the schema of a relation's result, without running it."""
     fields = zip(relation.limit(0).to_arrow_table().schema, relation.types, strict=True)
     whole = [field.with_type(pa.int64()) if str(kind) in HUGE_INTEGERS else field for field, kind in fields]
-    fields = (field for schema in tables.values() for field in schema)
-    marked = {field.name: field for field in fields if column_type(field) or sparse_width(field) is not None}
+    known = (field for schema in tables.values() for field in schema)
+    marked = {field.name: field for field in known if column_type(field) or sparse_width(field) is not None}
     return pa.schema([_restore_column(field, marked.get(field.name)) for field in whole])
 
 
