@@ -44,7 +44,7 @@ def sparse_field(name: str, width: int, type: pa.DataType | None = None, *, null
     kind = pa.float32() if type is None else check_data_type(type)
     if not is_number(kind):
         raise InvalidArgumentError(f"type must be a type of numbers or booleans, got {kind}")
-    lists = [pa.field("indices", pa.list_(pa.int32())), pa.field("values", pa.list_(kind))]
+    lists: list[pa.Field[Any]] = [pa.field("indices", pa.list_(pa.int32())), pa.field("values", pa.list_(kind))]
     metadata: dict[bytes | str, bytes | str] = {WIDTH_KEY: str(width)}
     return pa.field(
         check_column_name(name, "name"), pa.struct(lists), check_flag(nullable, "nullable"), metadata=metadata
