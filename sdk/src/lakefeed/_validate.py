@@ -60,9 +60,15 @@ def check_seconds(value: Any, name: str) -> float:
 
 
 def check_text(value: Any, name: str) -> str:
-    """Returns text, which may be empty."""
+    """Returns text, which may be empty and can be written as UTF-8."""
     if not isinstance(value, str):
         raise InvalidArgumentError(f"{name} must be text, got {value!r:.80}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidArgumentError(
+            f"{name} must be valid Unicode, got {value!r:.80}, which has half of a surrogate pair at {error.start}"
+        ) from None
     return value
 
 

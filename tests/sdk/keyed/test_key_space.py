@@ -24,6 +24,7 @@ from lakefeed.errors import (
     StateMismatchError,
     UnsupportedError,
 )
+from lakefeed.expressions import cast
 from lakefeed.keyed import KeySpaceIndex, Scan, Shard, key_space_index
 
 GRANULARITY = 20
@@ -156,6 +157,33 @@ def test_ranges_of_an_index_shard_a_loader(table: Table) -> None:
 
 
 @pytest.mark.live
+def test_an_index_follows_a_table_that_was_renamed(table: Table) -> None:
+    client = connect()
+    client.create_table("sizes", key_schema={"day": pa.string(), "n": pa.int64()}).write(
+        {"day": ["a", "b"], "n": [1, 2], "size": [7, 8]}
+    )
+    columns = {"x": table["x"], "size": client.table("sizes")["size"]}
+    index = client.create_key_space_index("spans", GRANULARITY, columns, where=table["x"] >= 5)
+    state = index.scan().state_json()
+    moved = client.rename_table("events", "happenings")
+    assert (index.table, index.scan().state_json()) == (moved, state)
+    check(index, index.scan())
+    moved.write({"day": ["c"], "n": [1], "x": [200]})
+    sizes = client.rename_table("sizes", "widths")
+    sizes.write({"day": ["c"], "n": [1], "size": [9]})
+    index.refresh()
+    now = client.scan({"x": moved["x"], "size": sizes["size"]}, where=moved["x"] >= 5)
+    assert check(index, index.scan())[-1] == check(index, now)[-1]
+    assert index.scan().to_table().equals(now.to_table())
+    twice = index.scan({"twice": moved["x"] * 2, "inner": {"w": cast(sizes["size"], pa.string())}}).to_table()
+    assert twice.to_pylist()[-1] == {"twice": 400, "inner": {"w": "9"}}
+    assert sum(shard.cardinality or 0 for shard in moved.to_streaming(index, projection=moved["x"]).shards) == 101
+    assert client.create_table("events", key_schema={"day": pa.string(), "n": pa.int64()}).identifier == "events"
+    check(index.refresh(), now)
+    with pytest.raises(InvalidArgumentError, match="not of 'events'"):
+        index.scan(client.table("events")["day"])
+
+
 def test_refreshes_at_once_and_many_of_them(table: Table) -> None:
     index = connect().create_key_space_index("spans", GRANULARITY, table)
     errors: list[BaseException] = []

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import random
 import shutil
+from collections import Counter
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 import tantivy
 
 from lakefeed import Dataset, Settings, Table, col, collect_garbage, connect
+from lakefeed.catalog.lake import Lake
 from lakefeed.errors import (
     ColumnNotFoundError,
     DamagedDatasetError,
@@ -79,7 +82,7 @@ def test_the_best_rows_come_first_with_the_scores_of_tantivy(client: Client) -> 
     rows = found(index, "Cat, RED cat!")
     assert {row["id"]: row["score"] for row in rows} == pytest.approx(scores, rel=1e-6)
     assert [(-row["score"], row["id"]) for row in rows] == sorted((-row["score"], row["id"]) for row in rows)
-    for top_k in (1, 2, 7, 40, len(rows)):  # rows of equal score are cut by their key
+    for top_k in (1, 2, 7, 40, len(rows), 2**40, 2**70):  # rows of equal score are cut by their key
         assert found(index, "red cat", top_k) == rows[:top_k]
     assert found(index, "") == found(index, "?!") == found(index, "nothing of it") == []
     reader = client.search(3, text.find(index["body"], "cat"))
@@ -116,6 +119,12 @@ def test_tokenizers_several_fields_and_names(client: Client) -> None:
 FILTERS = [
     "s == 'a b'", "s != 'a b'", "s is null", "s is not null", "s in ('', 'x%y')", "not s in ('', 'x%y')", "s == ''",
     "s like 'x%'", "s like '%\\%y'", "not s like '_%'", "s like 'a b'", "s like '%\n%'", "s like '%.%'", "s in ()",
+    "s < 'a b'", "s <= 'a b'", "s > 'x'", "s >= 'x'", "not s < 'x'", "not s >= 'ü'", "s < ''", "s >= ''", "s > ''",
+    "s between 'a' and 'x'", "not s between 'b' and 'x'", "s > 'ü.ñ'", "s < '\U00010000'", "s > 'line\n'",
+    f"s > '{'y' * 40}'", f"s == '{'y' * 70_000}'", f"s == '{'y' * 70_001}'", f"s in ('{'y' * 70_000}', 'x')",
+    "d == 1.1", "d > -3.25", "d <= 0", "not d < 1.105", "d in (99999.99, 0)", "d != 1.10", "d > 1e30", "d is null",
+    "big >= 9223372036854775808", "big == 18446744073709551615", "big < 0.5", "clock > '01:02:03'", "clock == '00:00'",
+    "f32 in (0.1)", "not f32 in (0.1, 1)",
     "n == 3", "n != 3", "n > 2.5", "n >= 2.5", "n < -1.5", "n <= 9223372036854775807", "n in (1, 3)", "n == 2.5",
     "not n in (1, null)", "n between 1 and 3", "not n between 1 and 3", "n is null", "not n < 2", "n > 1e30",
     "u > 9223372036854775807", "u <= 1", "u != 0", "u >= 0",
@@ -126,6 +135,9 @@ FILTERS = [
     "at == timestamp '2026-01-02T03:04:05.678901Z'", "at > timestamp '2026-01-02T03:04:05Z'", "at is null",
     "true", "s is null and n is null", "id > 3", "id in (2, 4)",
 ]  # fmt: skip
+
+
+DECIMALS = ["1.10", "-3.25", "0", "99999.99", "", "1.10", "-99999.99", "0.01"]
 
 
 def test_filters_mean_what_they_mean_in_scans(client: Client) -> None:
@@ -141,12 +153,15 @@ def test_filters_mean_what_they_mean_in_scans(client: Client) -> None:
                 "f": [0.5, -0.0, 0.0, float("nan"), float("inf"), -float("inf"), None, 1.0],
                 "f32": pa.array([0.1, 0.2, None, float("nan"), 0.0, 1.0, -1.0, 0.1], pa.float32()),
                 "flag": [True, False, None, True, False, None, True, False],
+                "d": pa.array([Decimal(d) if d else None for d in DECIMALS], pa.decimal128(7, 2)),
+                "big": pa.array([0, 1, 2**63 - 1, 2**63, 2**64 - 1, None, 5, 7], pa.uint64()),
+                "clock": [dt.time(1, 2, 3, microsecond) for microsecond in range(6)] + [dt.time(0), None],
                 "day": [dt.date(2026, 1, day) if day else None for day in (1, 2, 3, 0, 2, 31, 9, 1)],
                 "at": [WHEN, None, WHEN + DAY, WHEN - DAY, WHEN, WHEN, WHEN, WHEN],
             }
         )
     )
-    names = ["id", "s", "n", "u", "f", "f32", "flag", "day", "at"]
+    names = ["id", "s", "n", "u", "f", "f32", "flag", "day", "at", "d", "big", "clock"]
     index = client.create_text_index("filtered", text.field(table["body"]), table[names])
     for condition in FILTERS:
         expected = table.scan("id", where=condition).to_table()["id"].to_pylist()
@@ -157,7 +172,8 @@ def test_filters_mean_what_they_mean_in_scans(client: Client) -> None:
     for bad, error in {
         "n = 1 or n = 2": InvalidArgumentError,
         "n = 1 and not (flag and n = 2)": InvalidArgumentError,
-        "s < 'a'": UnsupportedError,
+        f"s < '{'x' * 2_000}'": UnsupportedError,  # regular expressions of tantivy are short
+        f"s like '{'x' * 2_000}%'": UnsupportedError,
         "n + 1 > 2": UnsupportedError,
         "n > id": UnsupportedError,
         "nope = 1": ColumnNotFoundError,
@@ -330,6 +346,14 @@ def test_a_table_that_moves_keeps_its_indexes_and_one_that_is_dropped_says_so(cl
     moved = client.rename_table("web.pages", "sites")
     moved.write({"id": [2], "body": ["another cat"]})
     assert (ids(index, "cat"), index.table.identifier) == ([1, 2], "web.sites")
+    for condition in ("id > 1", moved["id"] > 1, table["id"] > 1, index["id"] > 1):
+        assert ids(index, "cat", filters=condition) == [2]
+    opened = Counter[str]()
+    with pytest.MonkeyPatch.context() as patch:
+        load = Lake.table
+        patch.setattr(Lake, "table", lambda lake, name: (opened.update([name]), load(lake, name))[1])
+        ids(index, "cat")
+    assert "web.pages" not in opened
     assert Dataset.exists("web.sites")
     assert "bodies" not in "".join(each.name or "" for each in client.list_tables())
     client.drop_table("web.sites")
@@ -337,6 +361,11 @@ def test_a_table_that_moves_keeps_its_indexes_and_one_that_is_dropped_says_so(cl
         found(index, "cat")
     again = project.create_table("pages", key_schema={"id": pa.int64()})
     again.write({"id": [7], "body": ["a new cat"]})
+    assert ids(index, "cat") == [7]
+    Dataset("web.pages").delete()
+    with pytest.raises(DatasetNotFoundError, match="trash"):
+        found(index, "cat")
+    Dataset.undelete("web.pages")
     assert ids(index, "cat") == [7]
 
 
@@ -388,6 +417,14 @@ def test_arguments_that_do_not_fit(client: Client) -> None:
     assert isinstance(client.create_text_index("bodies", mark, table["id"], exist_ok=True), TextIndex)
     assert [each.name for each in client.list_indexes()] == ["bodies", "foreign"]
     rank = text.find(index["body"], "a")
+    assert isinstance(text.boost(rank, np.float32(2)), type(rank))
+    for bad in (1e10, 1e-10, float("nan"), 10**400, np.True_, "2"):
+        with pytest.raises(InvalidArgumentError, match="boost must be"):
+            text.boost(text.boost(rank, 2), bad)
+    with pytest.raises(InvalidArgumentError, match="surrogate"):
+        text.find(index["body"], "a \ud800")
+    with pytest.raises(ColumnNotFoundError, match="filter fields are 'id'"):
+        client.search(1, rank, filters=table["body"] == "a")
     for call, error in (  # type: ignore[var-annotated]
         (lambda: client.search(0, rank), InvalidArgumentError),
         (lambda: client.search(True, rank), InvalidArgumentError),

@@ -59,7 +59,7 @@ def score(metric: str, left: Any, right: Any) -> float:
 
 
 def search(index: VectorIndex, query: Any, top_k: int, **options: Any) -> list[dict[str, Any]]:
-    rank = vector.nearest(index["emb"], query)
+    rank = vector.nearest(index[index.fields[0]], query)
     return connect().search(top_k, rank, **options).read_all().to_pylist()
 
 
@@ -156,7 +156,8 @@ def test_rankings_of_words_and_vectors_are_fused_by_place(client: Client) -> Non
     assert ids(words, text.boost(near, 100))[0] == "c"
     assert ids(text.boost(words, 100), near)[0] == "a"
     assert ids(near, vector.nearest(embedded["emb"], [0, 1]))[0] in "ab"
-    assert ids(words, near, filters="id <> 'a'") == ids(words, near, filters=table["id"] != "a")
+    for condition in (table["id"] != "a", captioned["id"] != "a", embedded["id"] != "a"):
+        assert ids(words, near, filters="id <> 'a'") == ids(words, near, filters=condition)
     assert "a" not in ids(words, near, filters="id <> 'a'")
     assert client.search(2, near, text.boost(near, 3)).read_all().num_rows == 2
     boosted = client.search(1, text.boost(near, 2)).read_all()["score"][0].as_py()
@@ -209,6 +210,15 @@ def test_vectors_and_arguments_that_do_not_fit(client: Client) -> None:
         with pytest.raises(InvalidArgumentError, match="metric"):
             client.create_vector_index("new", table["emb"], metric=metric)  # type: ignore[arg-type]
     assert client.list_indexes() == []
+    table.write({"id": [2], "long": [[1e25, 1.0]]})
+    for metric in ("dot", "l2"):  # faiss leaves out rows whose score is infinite
+        with pytest.raises(InvalidArgumentError, match="key '2' is longer than"):
+            client.create_vector_index("new", table["long"], metric=metric)
+    assert search(client.create_vector_index("long", table["long"]), [1e30, 1e-30], 1)[0]["id"] == 2
+    with pytest.raises(InvalidArgumentError, match="query is longer"):
+        search(client.create_vector_index("short", table["emb"], metric="l2"), [1e30] * WIDTH, 1)
+    client.drop_index("long")
+    client.drop_index("short")
     ragged = client.create_vector_index("ragged", table["ragged"], where="id <> 2")
     embedded = client.create_vector_index("embedded", table["emb"], table["n"])
     captioned = client.create_text_index("words", text.field(table["words"]))

@@ -17,6 +17,7 @@ from lakefeed.expr import expression_text
 from lakefeed.keyed.index_creation import SCORE
 from lakefeed.keyed.index_terms import FindText, Rank
 from lakefeed.keyed.open_index import open_state
+from lakefeed.keyed.search_filters import SearchFilters
 from lakefeed.keyed.search_index import SearchIndex
 from lakefeed.search.rank_fusion import fuse_rankings
 from lakefeed.search.text_segments import Hits
@@ -69,15 +70,16 @@ class Search:
         indexes, states = [index for index, _ in opened], [state for _, state in opened]
         _check_one_table(indexes)
         rows = [index.newest_rows() for index in indexes]
+        filters = SearchFilters(self.lake, self.filters, tuple(index.name for index in indexes))
         for index, each in zip(indexes, rows, strict=True):
-            index.check(self._ranks_of(index), self.filters, each)
+            index.check(self._ranks_of(index), filters, each)
         single = len(indexes) == 1 and (len(self.ranks) == 1 or all(isinstance(each, FindText) for each in self.ranks))
         depth = self.top_k if single else max(FUSED_SHARE * self.top_k, FUSED_HITS)
         rankings, weights = [], list[float]()
         for index, state, each in zip(indexes, states, rows, strict=True):
             ranks = self._ranks_of(index)
             current = index.state_to_search(state, each, self.window)
-            hits = index.rankings(ranks, self.filters, depth, current, each)
+            hits = index.rankings(ranks, filters, depth, current, each)
             rankings += hits
             weights += [each.boost for each in ranks] if len(hits) == len(ranks) else [1.0] * len(hits)
         return _result(rankings[0] if single else fuse_rankings(rankings, weights, self.top_k))

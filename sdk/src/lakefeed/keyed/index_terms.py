@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
@@ -20,6 +19,8 @@ from lakefeed.search.vector_files import DEFAULT_PROBES
 
 INDEX: Final = "index:"
 """Begins the names by which terms name indexes, where they name tables otherwise."""
+MOST_BOOST: Final = 1e9
+"""Scores are float32, so larger factors would make different scores equal."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,9 +83,12 @@ def field_of_index(term: Any, name: str) -> tuple[str, str]:
     raise InvalidArgumentError(f"{name} must be a field of an index, such as index['caption'], got {term!r:.80}")
 
 
-def _positive(boost: Any) -> float:
-    if isinstance(boost, bool) or not isinstance(boost, int | float) or not 0 < boost < math.inf:
-        raise InvalidArgumentError(f"boost must be a positive number, got {boost!r:.80}")
+def _checked_boost(boost: Any) -> float:
+    number = isinstance(boost, int | float | np.integer | np.floating) and not isinstance(boost, bool)
+    if not number or not 1 / MOST_BOOST <= boost <= MOST_BOOST:
+        raise InvalidArgumentError(
+            f"boost must be a number between {1 / MOST_BOOST:g} and {MOST_BOOST:g}, got {boost!r:.80}"
+        )
     return float(boost)
 
 
@@ -129,13 +133,16 @@ class TextFunctions:
 
         Args:
             expr: a ranking.
-            boost: a positive number.
+            boost: a positive number, between 1e-9 and 1e+09.
+
+        Raises:
+            InvalidArgumentError: an argument is malformed.
         """
         if not isinstance(expr, Rank):
             raise InvalidArgumentError(
                 f"expr must be a ranking, such as text.find(index['a'], 'word'), got {expr!r:.80}"
             )
-        return replace(expr, boost=expr.boost * _positive(boost))
+        return replace(expr, boost=_checked_boost(expr.boost * _checked_boost(boost)))
 
 
 class VectorFunctions:

@@ -13,12 +13,13 @@ from cachetools import LRUCache
 
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.versions import newest_or_empty, resolve
-from lakefeed.errors import DamagedDatasetError, DatasetNotFoundError, UnsupportedError, VersionNotFoundError
+from lakefeed.errors import DatasetNotFoundError, UnsupportedError, VersionNotFoundError
 from lakefeed.keyed.key_matching import one_batch
 from lakefeed.keyed.pinned_table import PinnedTable, require_key
 from lakefeed.keyed.projections import Tree
 from lakefeed.keyed.scan_reader import ScanReader
 from lakefeed.keyed.scan_state import load_tree
+from lakefeed.keyed.table_lookup import find_table_or_successor
 from lakefeed.run.touched_rows import touched_keys
 from lakefeed.search.index_definition import IndexDefinition
 from lakefeed.search.index_ledger import Position
@@ -129,23 +130,11 @@ _newest_lock = threading.Lock()
 
 
 def _find_table(lake: Lake, definition: IndexDefinition) -> tuple[str, Any]:
-    """Returns the name and the metadata of the table of an index, which may have been renamed."""
-    try:
-        table = lake.table(definition.table)
-        if str(table.metadata.table_uuid) == definition.table_uuid:
-            return definition.table, table
-    except DatasetNotFoundError:
-        table = None
-    for name in lake.names():
-        try:
-            other = lake.table(name)
-        except (DatasetNotFoundError, DamagedDatasetError):
-            continue
-        if str(other.metadata.table_uuid) == definition.table_uuid:
-            return name, other
-    if table is not None:
-        return definition.table, table  # it was dropped and created again
+    """Returns the name and the metadata of the table of an index, which may have been renamed, or created again."""
+    match = find_table_or_successor(lake, definition.table, definition.table_uuid)
+    if match is not None:
+        return match
     raise DatasetNotFoundError(
-        f"the table {definition.table!r} of the index {definition.name!r} was dropped; remove the index with "
-        f"drop_index({definition.name!r})"
+        f"the table {definition.table!r} of the index {definition.name!r} was dropped; bring it back if it is in the "
+        f"trash (Dataset.list_trash()), or remove the index with drop_index({definition.name!r})"
     )

@@ -41,7 +41,7 @@ from lakefeed.keyed import scan_state
 from lakefeed.keyed.key_ranges import Key, KeyRange, Shard, shards_of_keys
 from lakefeed.keyed.keyed_scan import Scan
 from lakefeed.keyed.pinned_table import PinnedTable
-from lakefeed.keyed.projections import check_names, merged_tree, table_names
+from lakefeed.keyed.projections import check_names, merged_tree, table_names, with_tree_renamed
 from lakefeed.keyed.scan_reader import ScanReader
 from lakefeed.keyed.shard_text import shards_of_batch, shards_to_batch
 from lakefeed.ops import Scan as SourceScan
@@ -114,7 +114,7 @@ class KeySpaceIndex:
         """The table, of which the keys are divided."""
         from lakefeed.keyed.keyed_table import open_table
 
-        return open_table(self._home, self._reader().base.name)
+        return open_table(self._home, self._reader().base.source.name)
 
     def shards(self) -> list[Shard]:
         """Returns the ranges, in the order of the keys, with their numbers of rows.
@@ -141,7 +141,7 @@ class KeySpaceIndex:
         reader = scan_state.load_state(self._home, _state_of(table, self._name))
         if not projections:
             return Scan(reader)
-        schemas = {table.name: table.schema for table in reader.tables}
+        schemas = {table.source.name: table.schema for table in reader.tables}  # the names that they have now
         unknown = {name for each in projections for name in table_names(each)} - schemas.keys()
         if unknown:
             raise InvalidArgumentError(
@@ -149,7 +149,8 @@ class KeySpaceIndex:
             )
         tree = merged_tree(projections, schemas)
         check_names(tree)
-        return Scan(ScanReader(reader.tables, tree, reader.where))
+        names = {table.source.name: table.name for table in reader.tables if table.source.name != table.name}
+        return Scan(ScanReader(reader.tables, with_tree_renamed(tree, names), reader.where))
 
     def refresh(self) -> KeySpaceIndex:
         """Counts the rows of the newest versions, and returns the index.
@@ -269,7 +270,7 @@ def scan_of_index(index: Any, table: str, projection: Any) -> tuple[Scan, list[S
         raise InvalidArgumentError(f"index must be a KeySpaceIndex, got {index!r:.80}")
     stored = index._table()
     scan = index._scan(stored, () if projection is None else (projection,))
-    names = [each.name for each in scan.reader.tables]
+    names = [each.source.name for each in scan.reader.tables]
     if table not in names:
         raise InvalidArgumentError(f"the index {index.name!r} is of {quoted_list(names)}, and not of {table!r}")
     return scan, index._stored(stored)
@@ -346,10 +347,10 @@ def _newest(lake: Lake, state: str) -> ScanReader:
     """Returns the reader of a scan, of the newest versions of its tables."""
     try:
         values = json.loads(state)
-        names = [each["table"] for each in values["tables"]]
+        names = [(each["table"], each["uuid"]) for each in values["tables"]]
     except (ValueError, KeyError, TypeError) as error:
         raise StateMismatchError(f"this is not the state of a scan: {state!r:.80}") from error
-    tables = tuple(PinnedTable.of(lake, name, None) for name in names)
+    tables = tuple(PinnedTable.newest(lake, name, table_uuid) for name, table_uuid in names)
     return ScanReader(tables, scan_state.load_tree(values["columns"]), values["where"])
 
 
@@ -364,7 +365,7 @@ def _changed_ranges(lake: Lake, before: ScanReader, now: ScanReader, ranges: Seq
         if old.version.version == new.version.version:
             continue
         columns = () if now.where is None else None
-        for batch in touched_keys(lake, new.name, old.version.version, new.version.version, columns):
+        for batch in touched_keys(lake, new.source.name, old.version.version, new.version.version, columns):
             values = [comparable(column).to_pylist() for column in batch.columns]
             changed.update(bisect_right(begins, key) for key in zip(*values, strict=True))
     return changed

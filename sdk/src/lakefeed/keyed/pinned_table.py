@@ -10,11 +10,11 @@ import pyarrow as pa
 
 from lakefeed.catalog.compaction import is_in_key_order
 from lakefeed.catalog.lake import Lake
-from lakefeed.catalog.renaming import current_name
 from lakefeed.catalog.schema import snapshot_schema
 from lakefeed.catalog.table_key import key_columns
 from lakefeed.catalog.versions import DatasetVersion, Pin, newest_or_empty, resolve
 from lakefeed.errors import InvalidArgumentError, VersionNotFoundError, quoted_list
+from lakefeed.keyed.table_lookup import find_table, find_table_or_successor
 from lakefeed.sources.iceberg_source import IcebergSource
 
 
@@ -51,6 +51,22 @@ class PinnedTable:
             keys = key_columns(table, snapshot_schema(table, version.snapshot_id)) or keys
         pinned = cls(lake, name, version, table.metadata.current_schema_id if pin is None else None, keys)
         pinned.__dict__["source"] = IcebergSource.of(lake, name, table, version, None, pinned.schema_id)
+        return pinned
+
+    @classmethod
+    def newest(cls, lake: Lake, name: str, table_uuid: str) -> PinnedTable:
+        """Returns the newest version of a table that had the name ``name``, by which terms name it.
+
+        If it was deleted, that of the table that has its name now.
+
+        Raises:
+            DatasetNotFoundError: there is neither.
+        """
+        match = find_table_or_successor(lake, name, table_uuid)
+        now, table = (name, lake.table(name)) if match is None else match
+        version, schema_id = newest_or_empty(table), table.metadata.current_schema_id
+        pinned = cls(lake, name, version, schema_id, require_key(table, now))
+        pinned.__dict__["source"] = IcebergSource.of(lake, now, table, version, None, schema_id)
         return pinned
 
     @cached_property
@@ -91,12 +107,13 @@ class PinnedTable:
             VersionNotFoundError: the table was dropped, or the version has expired.
         """
         # Terms of the scan have the name that the table had when the state was saved.
-        name = current_name(lake, state["table"], state["uuid"])
-        table = lake.table(name)
-        if str(table.metadata.table_uuid) != state["uuid"]:
+        match = find_table(lake, state["table"], state["uuid"])
+        if match is None:
+            lake.table(state["table"])  # raises the error that says when it was dropped
             raise VersionNotFoundError(
                 f"{state['table']!r} was dropped and created again since the state of this scan was saved"
             )
+        name, table = match
         keys = require_key(table, state["table"])
         empty = newest_or_empty(table)
         version = empty if state["version"] == empty.version == 0 else resolve(table, state["version"])

@@ -7,7 +7,7 @@ inner tree is a struct.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import pyarrow as pa
@@ -18,7 +18,7 @@ from lakefeed.errors import ColumnNotFoundError, InvalidArgumentError, SchemaErr
 from lakefeed.expr import Term, lit
 from lakefeed.expr.to_text import quote_name
 from lakefeed.expr.tokens import tokenize
-from lakefeed.keyed.table_terms import MARK, TableColumns, table_term, tables_in
+from lakefeed.keyed.table_terms import MARK, TableColumns, table_term, tables_in, with_tables_renamed
 
 
 @dataclass(frozen=True, eq=False)
@@ -293,6 +293,24 @@ def _fields(value: Any, schemas: Mapping[str, pa.Schema]) -> Tree | None:
             return None
         fields = field.type
     return {each.name: Term(f"{value.text}.{quote_name(each.name)}", is_column=True) for each in fields}
+
+
+def with_tree_renamed(tree: Tree, names: Mapping[str, str]) -> Tree:
+    """Returns a tree of values whose terms name tables by other names."""
+    return {name: _renamed(value, names) for name, value in tree.items()} if names else tree
+
+
+def _renamed(value: Any, names: Mapping[str, str]) -> Any:
+    match value:
+        case dict():
+            return with_tree_renamed(value, names)
+        case Term():
+            return replace(value, text=with_tables_renamed(value.text, names))
+        case Cast() | Fetch():
+            return replace(value, value=_renamed(value.value, names))
+        case Call():
+            return replace(value, arguments=tuple(_renamed(each, names) for each in value.arguments))
+    return value
 
 
 def check_names(tree: Tree) -> None:

@@ -8,17 +8,13 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.versions import versions_between
 from lakefeed.errors import DatasetNotFoundError, VersionNotFoundError
-from lakefeed.expr import Expr, Term
-from lakefeed.expr.parser import parse
-from lakefeed.keyed.bound_values import Environment
-from lakefeed.keyed.index_terms import INDEX, Rank, index_term
+from lakefeed.expr import Term
+from lakefeed.keyed.index_terms import Rank, index_term
 from lakefeed.keyed.indexed_rows import IndexedRows
-from lakefeed.search.filter_query import check_conjunction
+from lakefeed.keyed.search_filters import SearchFilters
 from lakefeed.search.index_definition import IndexDefinition
 from lakefeed.search.index_ledger import IndexLedger, IndexState
 from lakefeed.search.index_refresh import Refresh, SegmentWriter
@@ -129,32 +125,15 @@ class SearchIndex:
         """Returns what writes the segments, with the types that the columns have now."""
         raise NotImplementedError
 
-    def check(self, ranks: Sequence[Rank], filters: str | None, rows: IndexedRows) -> None:
+    def check(self, ranks: Sequence[Rank], filters: SearchFilters, rows: IndexedRows) -> None:
         """Checks that rankings and filters fit the index, before anything is refreshed."""
         raise NotImplementedError
 
     def rankings(
-        self, ranks: Sequence[Rank], filters: str | None, top_k: int, state: IndexState, rows: IndexedRows
+        self, ranks: Sequence[Rank], filters: SearchFilters, top_k: int, state: IndexState, rows: IndexedRows
     ) -> list[Hits]:
         """Returns the best rows of each ranking in a version of the index."""
         raise NotImplementedError
-
-    def condition(self, filters: str | None, rows: IndexedRows, schema: pa.Schema) -> Expr | None:
-        """Returns filters, bound to the filter fields.
-
-        Raises:
-            ColumnNotFoundError, ExpressionError: they do not fit.
-            InvalidArgumentError: they have an ``or``.
-        """
-        if filters is None:
-            return None
-        bound = parse(filters, self.environment(rows, schema).schema_for(filters))
-        check_conjunction(bound)
-        return bound
-
-    def environment(self, rows: IndexedRows, schema: pa.Schema) -> Environment:
-        """Returns the names of the filter fields: alone, of the index, and of the table."""
-        return Environment(self._lake, {INDEX + self.name: schema, rows.table.name: schema})
 
     def __getitem__(self, field: str) -> Term:
         """Returns a field as a term.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -131,3 +131,19 @@ def tables_in(text: str) -> Iterator[str]:
     for token in tokenize(text):
         if token.kind in ("quoted", "name") and token.text.startswith(MARK):
             yield token.text.removeprefix(MARK)
+
+
+def with_tables_renamed(text: str, names: Mapping[str, str]) -> str:
+    """Returns the text of an expression that names tables by other names.
+
+    Example:
+        >>> with_tables_renamed("`@new`.a > 1", {"new": "old"})
+        '`@old`.a > 1'
+    """
+    parts, end = [], 0
+    for token in tokenize(text):
+        name = token.text.removeprefix(MARK)
+        if token.kind == "quoted" and token.text.startswith(MARK) and name in names:
+            parts += [text[end : token.offset], quote_name(table_root(names[name]))]
+            end = token.offset + len(quote_name(token.text))
+    return "".join([*parts, text[end:]])

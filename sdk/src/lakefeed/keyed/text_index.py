@@ -9,6 +9,7 @@ from lakefeed.errors import ColumnNotFoundError, InvalidArgumentError, quoted_li
 from lakefeed.expr import Column
 from lakefeed.keyed.index_terms import FindText, Rank
 from lakefeed.keyed.indexed_rows import IndexedRows
+from lakefeed.keyed.search_filters import SearchFilters
 from lakefeed.keyed.search_index import SearchIndex
 from lakefeed.keyed.table_terms import table_root
 from lakefeed.search.filter_query import FilterQuery
@@ -41,7 +42,7 @@ class TextIndex(SearchIndex):
     def _segments(self, rows: IndexedRows) -> TextSegments:
         return self.segments_of(rows)
 
-    def check(self, ranks: Sequence[Rank], filters: str | None, rows: IndexedRows) -> None:
+    def check(self, ranks: Sequence[Rank], filters: SearchFilters, rows: IndexedRows) -> None:
         """Checks that rankings and filters fit the index, before anything is refreshed."""
         schema = self.segments_of(rows).schema
         for each in ranks:
@@ -55,16 +56,16 @@ class TextIndex(SearchIndex):
         self._queries(filters, rows, schema)
 
     def rankings(
-        self, ranks: Sequence[Rank], filters: str | None, top_k: int, state: IndexState, rows: IndexedRows
+        self, ranks: Sequence[Rank], filters: SearchFilters, top_k: int, state: IndexState, rows: IndexedRows
     ) -> list[Hits]:
         """Returns the best rows. All rankings are one, whose scores are added up."""
         segments = self.segments_of(rows)
         texts = [TextRank(each.field, each.text, each.boost) for each in ranks if isinstance(each, FindText)]
         return [segments.search(self.ledger, state, texts, self._queries(filters, rows, segments.schema), top_k)]
 
-    def _queries(self, filters: str | None, rows: IndexedRows, schema: TextSchema) -> list[Any]:
-        condition = self.condition(filters, rows, schema.filter_schema)
-        tables = {table_root(name) for name in self.environment(rows, schema.filter_schema).schemas}
+    def _queries(self, filters: SearchFilters, rows: IndexedRows, schema: TextSchema) -> list[Any]:
+        condition = filters.condition(self.name, rows, schema.filter_schema)
+        tables = {table_root(name) for name in filters.environment(rows, schema.filter_schema).schemas}
 
         def name_of(column: Column) -> str:
             return str(column.path[1] if column.path[0] in tables else column.path[0])

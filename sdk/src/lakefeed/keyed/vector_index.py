@@ -10,11 +10,12 @@ from lakefeed.errors import ColumnNotFoundError, InvalidArgumentError
 from lakefeed.expr import evaluate
 from lakefeed.keyed.index_terms import NearestVector, Rank
 from lakefeed.keyed.indexed_rows import IndexedRows
+from lakefeed.keyed.search_filters import SearchFilters
 from lakefeed.keyed.search_index import SearchIndex
 from lakefeed.search.index_ledger import IndexState
 from lakefeed.search.text_segments import Hits
 from lakefeed.search.vector_files import Mask
-from lakefeed.search.vector_schema import VectorSchema
+from lakefeed.search.vector_schema import MOST_LENGTH, VectorSchema
 from lakefeed.search.vector_segments import VectorSegments
 
 
@@ -43,7 +44,7 @@ class VectorIndex(SearchIndex):
     def _segments(self, rows: IndexedRows) -> VectorSegments:
         return self.segments_of(rows)
 
-    def check(self, ranks: Sequence[Rank], filters: str | None, rows: IndexedRows) -> None:
+    def check(self, ranks: Sequence[Rank], filters: SearchFilters, rows: IndexedRows) -> None:
         """Checks that rankings and filters fit the index, before anything is refreshed."""
         schema = self.segments_of(rows).schema
         for each in ranks:
@@ -54,7 +55,12 @@ class VectorIndex(SearchIndex):
                     f"the vectors of the index {self.name!r} are in the field {schema.name!r}, not in {each.field!r}"
                 )
             self._check_width(each, schema.width)
-        self.condition(filters, rows, schema.filter_schema)
+            if schema.too_long(each.query[None, :]).any():
+                raise InvalidArgumentError(
+                    f"query is longer than {MOST_LENGTH:g}, so the metric {schema.metric!r} of the index "
+                    f"{self.name!r} overflows float32"
+                )
+        filters.condition(self.name, rows, schema.filter_schema)
 
     def _check_width(self, rank: NearestVector, width: int | None) -> None:
         if width is not None and len(rank.query) != width:
@@ -63,7 +69,7 @@ class VectorIndex(SearchIndex):
             )
 
     def rankings(
-        self, ranks: Sequence[Rank], filters: str | None, top_k: int, state: IndexState, rows: IndexedRows
+        self, ranks: Sequence[Rank], filters: SearchFilters, top_k: int, state: IndexState, rows: IndexedRows
     ) -> list[Hits]:
         """Returns the rows of the nearest vectors for each ranking."""
         segments, mask_of = self.segments_of(rows), self._mask(filters, rows)
@@ -75,13 +81,13 @@ class VectorIndex(SearchIndex):
             rankings.append(Hits(hits.keys, hits.scores * rank.boost))
         return rankings
 
-    def _mask(self, filters: str | None, rows: IndexedRows) -> Callable[[pa.RecordBatch], Mask] | None:
+    def _mask(self, filters: SearchFilters, rows: IndexedRows) -> Callable[[pa.RecordBatch], Mask] | None:
         """Returns the filters as a function of the rows of a segment; None if there are none."""
         schema = self.segments_of(rows).schema.filter_schema
-        condition = self.condition(filters, rows, schema)
+        condition = filters.condition(self.name, rows, schema)
         if condition is None:
             return None
-        environment = self.environment(rows, schema)
+        environment = filters.environment(rows, schema)
 
         def mask(batch: pa.RecordBatch) -> Mask:
             fields = batch.select(schema.names)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Final
@@ -13,13 +13,15 @@ import pyarrow as pa
 
 from lakefeed.errors import InvalidArgumentError, UnsupportedError
 from lakefeed.expr import Column, Compare, Expr, In, IsNull, Like, Literal, Not, Or, conjuncts, to_text
-from lakefeed.expr.like import Wildcard, parse_pattern
 from lakefeed.expr.nodes import NEGATED, And, CompareOp, children, columns
-from lakefeed.search.text_schema import TextField, TextSchema, tantivy
+from lakefeed.search.term_patterns import greater_patterns, less_patterns, like_pattern
+from lakefeed.search.text_schema import TextField, TextSchema, tantivy, term_of_text, units_of_decimal
 
 NS_PER_UNIT: Final = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 NS_PER_DAY: Final = 86_400 * 10**9
-SPECIAL: Final = frozenset("\\.+*?()|[]{}^$#&-~/")
+MOST_CHARACTERS: Final = 1_000
+"""Regular expressions of tantivy have at most so many states."""
+SHOWN_CHARACTERS: Final = 80
 
 
 def check_conjunction(filters: Expr) -> None:
@@ -85,7 +87,7 @@ class FilterQuery:
                 field = self._field(column, expr)
                 if field.kind != "string":
                     raise self._unsupported(expr)
-                query = tantivy().Query.regex_query(self._compiled, field.stored_name, _regex(expr.pattern))
+                query = self._matching(field, [like_pattern(expr.pattern)], expr)
                 return self._without(field, query) if negated else query
             case IsNull(term=Column() as column):
                 exists = tantivy().Query.exists_query(self._field(column, expr).stored_name)
@@ -104,8 +106,8 @@ class FilterQuery:
     def _unsupported(self, expr: Expr) -> UnsupportedError:
         return UnsupportedError(
             f"filters: `{to_text(expr)}` cannot be searched for. A filter compares one field with a value (==, !=, <, "
-            "<=, >, >=, between), or is `in`, `is null`, or a boolean field; text is compared with ==, !=, `in` and "
-            "`like`. Filter the rows of the keys that were found for other conditions"
+            "<=, >, >=, between), or is `in`, `like`, `is null`, or a boolean field. Filter the rows of the keys that "
+            "were found for other conditions"
         )
 
     def _constant(self, value: bool) -> Any:
@@ -134,7 +136,18 @@ class FilterQuery:
         if not values:
             return self._constant(False)
         query = tantivy().Query
-        return self._any([query.term_query(self._compiled, field.stored_name, value) for value in values])
+        terms = [term_of_text(value) if isinstance(value, str) else value for value in values]
+        return self._any([query.term_query(self._compiled, field.stored_name, term) for term in terms])
+
+    def _matching(self, field: TextField, patterns: Sequence[str], expr: Expr) -> Any:
+        """Returns the query for the texts that match one of some regular expressions."""
+        query = tantivy().Query
+        if not patterns:
+            return self._constant(False)
+        try:
+            return self._any([query.regex_query(self._compiled, field.stored_name, each) for each in patterns])
+        except ValueError:
+            raise _too_long(expr) from None
 
     def _in(self, expr: In, column: Column, negated: bool) -> Any:
         field = self._field(column, expr)
@@ -150,6 +163,11 @@ class FilterQuery:
             case "string" | "boolean" if op in ("==", "!="):
                 query = self._equal(field, [literal.value])
                 return self._without(field, query) if op == "!=" else query
+            case "string":
+                text, patterns = str(literal.value), less_patterns if op in ("<", "<=") else greater_patterns
+                if len(text) > MOST_CHARACTERS:
+                    raise _too_long(expr)
+                return self._matching(field, list(patterns(text, op in ("<=", ">="))), expr)
             case "integer" | "unsigned":
                 return self._whole(op, field, literal)
             case "float":
@@ -194,26 +212,24 @@ class FilterQuery:
         return self._range(field, value, math.inf, op == ">=", True)
 
 
+def _too_long(expr: Expr) -> UnsupportedError:
+    shown = to_text(expr)
+    shown = shown if len(shown) <= SHOWN_CHARACTERS else f"{shown[:SHOWN_CHARACTERS]}…"
+    return UnsupportedError(f"filters: the text of `{shown}` is too long to search for; compare with a shorter one")
+
+
 def _in_unit(literal: Literal, kind: pa.DataType) -> Any:
-    """Returns the value of a literal in the unit of a column of integers, dates or times."""
+    """Returns the value of a literal in the unit of a column of integers, decimals, dates or times."""
     value: Any = literal.value
+    if pa.types.is_decimal(kind):
+        infinite = isinstance(value, float) and not math.isfinite(value)
+        return value if infinite else Fraction(value) * units_of_decimal(kind)
     if not pa.types.is_temporal(kind):
         return value
-    exact = Fraction(value) * _unit_ns(literal.type) / _unit_ns(kind)
-    return exact
+    return Fraction(value) * _unit_ns(literal.type) / _unit_ns(kind)
 
 
 def _unit_ns(kind: Any) -> int:
     if pa.types.is_date32(kind):
         return NS_PER_DAY
     return NS_PER_UNIT["ms" if pa.types.is_date64(kind) else kind.unit]
-
-
-def _regex(pattern: str) -> str:
-    """Returns the regular expression of a LIKE pattern."""
-    wildcards = {Wildcard.ANY: "(.|\n)*", Wildcard.ONE: "(.|\n)"}
-    return "".join(_escaped(part) if isinstance(part, str) else wildcards[part] for part in parse_pattern(pattern))
-
-
-def _escaped(text: str) -> str:
-    return "".join(f"\\{each}" if each in SPECIAL else each for each in text)

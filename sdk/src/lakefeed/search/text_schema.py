@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cached_property
 from typing import Any, Final, Literal, TypeAlias
 
@@ -20,7 +22,9 @@ ID: Final = "id"
 KEY: Final = "key"
 """Only of keys that are too long for a term."""
 MAX_TERM_BYTES: Final = 60_000
-"""Texts of filter fields count up to so many bytes."""
+"""Of longer texts, filter fields have the beginning and a digest, as tantivy leaves out long terms."""
+DECIMAL_DIGITS: Final = 18
+"""Decimals of so many digits are integers of 64 bits."""
 
 
 def tantivy() -> Any:
@@ -63,7 +67,7 @@ class TextField:
                 texts: list[Any] = pc.cast(column, pa.large_string()).to_numpy(zero_copy_only=False).tolist()
                 return texts
             case "string":
-                return [_truncated(text) for text in pc.cast(column, pa.large_string()).to_pylist()]
+                return [text and term_of_text(text) for text in pc.cast(column, pa.large_string()).to_pylist()]
             case "integer":
                 column = pc.cast(_as_integers(column), pa.int64())
             case "float":
@@ -72,13 +76,25 @@ class TextField:
         return values
 
 
-def _truncated(text: str | None) -> str | None:
-    if text is None or len(text) * 4 <= MAX_TERM_BYTES:
+def term_of_text(text: str) -> str:
+    """Returns the text of a filter field as an index has it. Equal texts, and no others, have equal terms."""
+    if len(text) * 4 <= MAX_TERM_BYTES:
         return text
-    return text.encode()[:MAX_TERM_BYTES].decode(errors="ignore")
+    encoded = text.encode()
+    if len(encoded) <= MAX_TERM_BYTES:
+        return text
+    return encoded[:MAX_TERM_BYTES].decode(errors="ignore") + hashlib.sha256(encoded).hexdigest()
+
+
+def units_of_decimal(kind: Any) -> int:
+    """Returns how many integers of the index a decimal of 1 is."""
+    return int(10 ** max(kind.scale, 0))
 
 
 def _as_integers(column: Any) -> Any:
+    if pa.types.is_decimal(column.type):
+        wide = pc.cast(column, pa.decimal128(DECIMAL_DIGITS, column.type.scale))
+        return pc.multiply(wide, pa.scalar(Decimal(units_of_decimal(column.type))))
     if pa.types.is_temporal(column.type):
         return pc.cast(column, pa.int32() if column.type.bit_width == 32 else pa.int64())
     return column
@@ -103,9 +119,11 @@ def field_kind(name: str, kind: pa.DataType) -> FieldKind:
         return "integer"
     if types.is_floating(kind):
         return "float"
+    if pa.types.is_decimal(kind) and max(kind.precision, kind.scale, kind.precision - kind.scale) <= DECIMAL_DIGITS:
+        return "integer"
     raise UnsupportedError(
-        f"field {name!r} is {kind}: filter fields are text, numbers, booleans, dates and times. Leave it out, or index "
-        "a part of it"
+        f"field {name!r} is {kind}: filter fields are text, numbers (decimals of at most {DECIMAL_DIGITS} digits), "
+        "booleans, dates and times. Leave it out, or index a part of it"
     )
 
 

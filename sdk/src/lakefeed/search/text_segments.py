@@ -124,12 +124,13 @@ class TextSegments:
 
 def _best(searcher: Any, query: Any, top_k: int) -> list[Any]:
     """Returns the best hits, with all that have the score of the last one, because their keys decide."""
-    limit = top_k + 1
+    most = max(searcher.num_docs, 1)  # tantivy allocates memory for as many hits as it is asked for
+    limit = min(top_k + 1, most)
     while True:
         hits: list[Any] = searcher.search(query, limit, count=False).hits
-        if len(hits) < limit or hits[-1][0] < hits[top_k - 1][0]:
+        if limit == most or len(hits) < limit or hits[-1][0] < hits[top_k - 1][0]:
             return [hit for hit in hits if hit[0] >= hits[min(top_k, len(hits)) - 1][0]]
-        limit *= MORE_HITS
+        limit = min(limit * MORE_HITS, most)
 
 
 def best_hits(keys: pa.RecordBatch, scores: np.ndarray[Any, np.dtype[np.float32]], top_k: int) -> Hits:

@@ -19,6 +19,8 @@ METRICS: Final = ("cosine", "l2", "dot")
 Matrix: TypeAlias = NDArray[np.float32]
 KEY: Final = "\x00key"
 """The column of segments with the keys as text."""
+MOST_LENGTH: Final = 1e18
+"""The most that a vector may be long for metrics that multiply lengths, so that float32 has the product."""
 
 
 def faiss() -> Any:
@@ -117,9 +119,24 @@ class VectorSchema:
         if len(bad):
             raise InvalidArgumentError(
                 f"field {self.name!r}: the vector of the row with the key {keys[bad[0]]!r:.80} has a value that is "
-                "null, NaN or infinite; leave such rows out with where="
+                "null, NaN, infinite or too large for float32; leave such rows out with where="
+            )
+        long = np.flatnonzero(self.too_long(matrix))
+        if len(long):
+            raise InvalidArgumentError(
+                f"field {self.name!r}: the vector of the row with the key {keys[long[0]]!r:.80} is longer than "
+                f"{MOST_LENGTH:g}, so {self.metric!r} overflows float32; leave such rows out with where="
             )
         return self.prepared(matrix)
+
+    def too_long(self, matrix: Matrix) -> NDArray[np.bool_]:
+        """Returns which vectors are so long that their scores are beyond float32."""
+        if self.metric == "cosine":
+            return np.zeros(len(matrix), np.bool_)
+        with np.errstate(over="ignore"):
+            squares = np.einsum("ij,ij->i", matrix, matrix)
+        within: NDArray[np.bool_] = squares <= MOST_LENGTH**2
+        return ~within
 
     def prepared(self, matrix: Matrix) -> Matrix:
         """Returns vectors as segments have them: for cosine, of length 1."""
