@@ -27,11 +27,11 @@ from dataset_assets.groups import group_of
 from dataset_assets.index import IndexSpec, index_asset
 from dataset_assets.ingestion import FolderIngestion, Ingestion, as_ingestion, ingestion_asset, ingestion_trigger
 from dataset_assets.loading import Declaration, load_declarations, split_loadable
-from dataset_assets.routine import routine_asset, with_neighbours
+from dataset_assets.routine import routine_asset
 from dataset_assets.tree_lineage import with_parents
 from lakefeed.catalog import Lake
 from lakefeed.errors import InvalidArgumentError, quoted_list
-from lakefeed.routines import Routine, cycles
+from lakefeed.routines import Routine, cycles, with_neighbours
 from resources.blob_store_resource import BlobStoreResource
 from resources.catalog_resource import CatalogResource
 from resources.compute_resource import ComputeResource

@@ -1,8 +1,8 @@
-"""`routine`, and a routine as an asset: its partitions are the versions that it reads."""
+"""A routine as an asset: its partitions are the versions that it reads."""
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,56 +29,20 @@ from lakefeed import Dataset
 from lakefeed.catalog import Lake, list_versions
 from lakefeed.routines import (
     Routine,
-    RoutineFn,
     RoutineResult,
     Verdicts,
     failed_rows,
     history,
     pending,
     position,
+    routine,
     run_versions,
 )
 
+__all__ = ["routine", "routine_asset", "verdicts_of"]
+
 LABEL = re.compile(r"[A-Za-z0-9_.-]{0,63}")
 """Values of tags that Dagster allows on assets; tags of runs may be any text."""
-
-
-def routine(
-    *, on: str | Sequence[str], into: str | None, name: str | None = None, **settings: Any
-) -> Callable[[RoutineFn], Routine]:
-    """Declares a function as a routine over the rows appended to a dataset.
-
-    The function takes a Dataset for each source. It returns a Dataset or a Table, or yields record batches. It runs
-    by itself, exactly once for every row; with ``into=None``, at least once.
-
-    Args:
-        on: the name of the source, or several names.
-        into: the name of the output. None is for side effects.
-        name: the name of the routine. None takes that of the function.
-        settings: other arguments of `lakefeed.routines.Routine`, such as ``when=`` and ``retries=``.
-    """
-
-    def declare(fn: RoutineFn) -> Routine:
-        source = on if isinstance(on, str) else tuple(on)
-        return Routine(name or fn.__name__, fn, source=source, output=into, **settings)
-
-    return declare
-
-
-def with_neighbours(routines: Sequence[Routine]) -> list[Routine]:
-    """Returns the routines, each of which knows the others that append to the same output.
-
-    So none of them is taken for a former name of another.
-    """
-    targets: dict[str, list[Routine]] = {}
-    for each in routines:
-        targets.setdefault(each.target, []).append(each)
-    return [
-        replace(
-            each, beside=(*each.beside, *(other.stored_name for other in targets[each.target] if other is not each))
-        )
-        for each in routines
-    ]
 
 
 def routine_asset(declared: Routine, open_sources: Iterable[str] = ()) -> AssetsDefinition:

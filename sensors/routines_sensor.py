@@ -15,8 +15,8 @@ from dagster import (
 
 from dataset_assets.asset_keys import routine_key
 from dataset_assets.code_version import code_version
-from dataset_assets.routine import verdicts_of, with_neighbours
-from lakefeed.routines import After, Decision, Pending, Routine, due, pending, position
+from dataset_assets.routine import verdicts_of
+from lakefeed.routines import After, Decision, Pending, Routine, due, pending, position, with_neighbours
 from resources.catalog_resource import CatalogResource
 from sensors.isolation import log_and_go_on
 from sensors.run_requests import RetryPolicy, RunQueue, TickPlan, last_failures, plan_runs, unreported_versions

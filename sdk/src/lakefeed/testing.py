@@ -11,7 +11,7 @@ import pyarrow as pa
 from lakefeed.dataset import Dataset
 from lakefeed.errors import InvalidArgumentError
 from lakefeed.routines.function_call import call_function, run_function
-from lakefeed.routines.routine import Routine, RoutineFn, RoutineRun
+from lakefeed.routines.routine_declaration import Routine, RoutineFn, RoutineRun
 
 __all__ = ["run_routine"]
 

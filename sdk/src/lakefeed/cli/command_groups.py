@@ -21,6 +21,8 @@ SUFFIX = "_command"
 CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 GROUPS = {
+    "ingest": "Append new files and rows of sources that a Python file declares.",
+    "routine": "Run routines that a Python file declares, and look at what they have yet to read.",
     "tree": "Look at and make file trees: folders of files as versions.",
 }
 """The groups, with their help."""

@@ -131,10 +131,16 @@ class Invocation:
         from lakefeed.cli import terminal_table
 
         remaining = iter(rows)
-        first = list(islice(remaining, FIRST_ROWS))
-        while first:
-            write(terminal_table.render(columns, first, header))
-            first, header = list(islice(remaining, FIRST_ROWS)), False
+        while True:
+            first: list[Sequence[Any]] = []
+            try:
+                first.extend(islice(remaining, FIRST_ROWS))
+            finally:  # rows before an error are shown too
+                if first:
+                    write(terminal_table.render(columns, first, header))
+            if not first:
+                return
+            header = False
 
 
 def _pairs(columns: Sequence[Column], row: Sequence[Any]) -> Iterable[tuple[Column, Any]]:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from lakefeed._deprecated import deprecated_names
 from lakefeed.routines.column_lineage import Lineage, column_lineage
 from lakefeed.routines.cycles import cycles
+from lakefeed.routines.declaring import routine, with_neighbours
 from lakefeed.routines.due import Decision, due
 from lakefeed.routines.error_records import FailedRow, failed_rows
 from lakefeed.routines.pending import Pending, Verdicts, VersionRange, pending, position
 from lakefeed.routines.retrying import RetryResult, drop_failed, retry_failed
-from lakefeed.routines.routine import Routine, RoutineFn, RoutineRun
+from lakefeed.routines.routine_declaration import Routine, RoutineFn, RoutineRun
 from lakefeed.routines.routine_history import RoutineResult, Span, history, routine_of
 from lakefeed.routines.routine_position import Position
 from lakefeed.routines.routine_run import run_routine, run_versions
@@ -53,10 +54,12 @@ __all__ = [
     "pending",
     "position",
     "retry_failed",
+    "routine",
     "routine_of",
     "run_routine",
     "run_versions",
     "skip",
+    "with_neighbours",
 ]
 
 if not TYPE_CHECKING:  # else a type checker would take any name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lakefeed.routines.routine import Routine
+from lakefeed.routines.routine_declaration import Routine
 
 
 def cycles(routines: Iterable[Routine]) -> list[tuple[Routine, ...]]:

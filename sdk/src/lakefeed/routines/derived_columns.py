@@ -9,7 +9,7 @@ from lakefeed.catalog.action import WriteOptions
 from lakefeed.catalog.table_key import key_columns
 from lakefeed.dataset import Dataset, lake_of, plan_of
 from lakefeed.errors import InvalidArgumentError
-from lakefeed.routines.routine import Routine
+from lakefeed.routines.routine_declaration import Routine
 from lakefeed.run.column_writes import write_columns
 from lakefeed.run.save import Writing
 

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from lakefeed.catalog import list_versions
 from lakefeed.routines.pending import Pending, Verdicts, VersionRange, pending, position, table_or_none
-from lakefeed.routines.routine import Routine
+from lakefeed.routines.routine_declaration import Routine
 from lakefeed.routines.routine_history import history
 from lakefeed.routines.triggers import After, Appended, Cron, Every, Manual, Removed, Trigger
 

@@ -32,7 +32,7 @@ from lakefeed.errors import (
 )
 from lakefeed.expr import parse
 from lakefeed.routines.pending import table_or_none
-from lakefeed.routines.routine import Routine
+from lakefeed.routines.routine_declaration import Routine
 from lakefeed.routines.skipped_rows import errors_key
 from lakefeed.run.row_edits import newest
 from lakefeed.run.row_errors import RowError

@@ -12,7 +12,7 @@ import pyarrow as pa
 from lakefeed.catalog import check_compatible
 from lakefeed.dataset import Dataset, dataset_of, lake_of, plan_of
 from lakefeed.errors import TransformError
-from lakefeed.routines.routine import Routine, RoutineRun
+from lakefeed.routines.routine_declaration import Routine, RoutineRun
 from lakefeed.run.guarded_steps import CastRows
 
 

@@ -15,7 +15,7 @@ from pyiceberg.table.snapshots import Snapshot
 from lakefeed.catalog import list_versions
 from lakefeed.catalog.ancestry import ancestry
 from lakefeed.catalog.version_numbers import is_column_snapshot
-from lakefeed.routines.routine import Routine
+from lakefeed.routines.routine_declaration import Routine
 from lakefeed.routines.routine_position import Position
 from lakefeed.routines.snapshots import number_at
 

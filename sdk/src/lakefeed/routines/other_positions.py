@@ -9,7 +9,7 @@ from pyiceberg.table import Table
 from lakefeed.catalog.properties import FENCE_PREFIX
 from lakefeed.errors import StateMismatchError
 from lakefeed.routines.former_sources import first_names
-from lakefeed.routines.routine import Routine
+from lakefeed.routines.routine_declaration import Routine
 from lakefeed.routines.routine_position import is_position_text
 
 

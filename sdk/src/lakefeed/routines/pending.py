@@ -16,7 +16,7 @@ from lakefeed.catalog.versions import steps_between, version_of
 from lakefeed.errors import DatasetNotFoundError, InvalidArgumentError, StateMismatchError
 from lakefeed.routines.late_versions import find_late_versions
 from lakefeed.routines.other_positions import check_first_read
-from lakefeed.routines.routine import Routine
+from lakefeed.routines.routine_declaration import Routine
 from lakefeed.routines.routine_position import Position, from_text
 from lakefeed.routines.skipped_rows import SkippedRows, errors_key, from_json, of_table, skips_key
 from lakefeed.routines.snapshots import located

@@ -28,7 +28,7 @@ from lakefeed.routines.error_records import (
 )
 from lakefeed.routines.function_call import cast_to_schema, returned_rows
 from lakefeed.routines.pending import table_or_none
-from lakefeed.routines.routine import Routine, RoutineRun
+from lakefeed.routines.routine_declaration import Routine, RoutineRun
 from lakefeed.routines.routine_history import retry_work_of
 from lakefeed.routines.row_work import OutputRows, RowSearch, guard_rows, on_disk
 from lakefeed.routines.skipped_rows import errors_key

@@ -11,7 +11,7 @@ from lakefeed.catalog import DatasetVersion, list_versions
 from lakefeed.routines.column_lineage import Lineage
 from lakefeed.routines.former_sources import first_names
 from lakefeed.routines.pending import table_or_none
-from lakefeed.routines.routine import Routine
+from lakefeed.routines.routine_declaration import Routine
 from lakefeed.routines.skipped_rows import SkippedRows
 from lakefeed.routines.work_unit import WorkUnit
 

@@ -11,7 +11,7 @@ from lakefeed.compute import Engine
 from lakefeed.errors import DatasetExistsError, FenceError, InvalidArgumentError
 from lakefeed.routines.error_records import check_errors_dataset, show_failed_rows
 from lakefeed.routines.pending import Bounds, Verdicts, pending
-from lakefeed.routines.routine import Routine
+from lakefeed.routines.routine_declaration import Routine
 from lakefeed.routines.routine_history import RoutineResult
 from lakefeed.routines.unit_commit import Commit, JoinedVersionsError, RunContext, commit_unit
 from lakefeed.routines.work_unit import next_work_unit

@@ -91,7 +91,8 @@ class RowSearch:
         schema = self.schema or (self._tables[0][1].schema if self._tables else None)
         if schema is None:
             raise TransformError(
-                "the function raised on every row, so the columns of the output are unknown; give the routine a schema"
+                f"the function raised on every row ({type(self._cause).__name__}: {self._cause!s:.300}), so the "
+                "columns of the output are unknown; mend the function, or give the routine a schema"
             ) from self._cause
         if self.errors.policy == "null":
             check_nullable(schema, self.key)

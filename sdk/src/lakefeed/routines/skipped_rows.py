@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from operator import attrgetter
 
-from lakefeed.routines.routine import Routine
+from lakefeed.routines.routine_declaration import Routine
 
 
 @dataclass(frozen=True, order=True)

@@ -7,13 +7,15 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
+import pyarrow as pa
+
 from lakefeed._validate import check_text, is_list, is_whole
 from lakefeed.catalog import Fence, Provenance
 from lakefeed.catalog.action import Action, Condition, OpenFence
 from lakefeed.dataset import Dataset
 from lakefeed.errors import InvalidArgumentError, quoted_list
 from lakefeed.routines.pending import Pending, VersionRange, pending, table_or_none
-from lakefeed.routines.routine import Routine
+from lakefeed.routines.routine_declaration import Routine
 from lakefeed.routines.routine_history import RoutineResult, result_of, work_of
 from lakefeed.routines.skipped_rows import SkippedRows, from_json, skips_key, to_json
 from lakefeed.routines.unit_commit import RunContext, commit_unit, known_schema, output_version
@@ -42,7 +44,8 @@ def skip(
         source: the dataset of the version. None is the first source.
         rows: leave out only the rows from the first position to before the second, counted from 0 in the rows that the
             version added (or removed).
-        keys: leave out only the rows with these values in the column ``key`` of the routine.
+        keys: leave out only the rows with these values in the column ``key`` of the routine. Text stands for the value
+            that it is in the type of the column, as in `FailedRow`.
 
     Returns:
         The commit.
@@ -122,6 +125,7 @@ def _ranges_of_keys(routine: Routine, part: SourcePart, keys: Any, begin: int) -
         raise InvalidArgumentError(
             f"routine {routine.name!r} cannot skip rows by key: name the column that identifies a row with key="
         )
+    wanted = [_typed(key, dataset.schema.field(column).type) for key in wanted]
     positions = {}
     for position, value in enumerate(_values(dataset, column)):
         if position >= begin and value in wanted:
@@ -134,6 +138,16 @@ def _ranges_of_keys(routine: Routine, part: SourcePart, keys: Any, begin: int) -
     runs = groupby(enumerate(sorted(positions)), lambda each: each[1] - each[0])
     consecutive = [[position for _, position in run] for _, run in runs]
     return [(run[0], run[-1] + 1) for run in consecutive]
+
+
+def _typed(key: Any, kind: pa.DataType) -> Any:
+    """Returns a key; of text, the value of the column's type if there is one."""
+    if not isinstance(key, str):
+        return key
+    try:
+        return pa.scalar(key).cast(kind).as_py()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return key
 
 
 def _values(dataset: Dataset, column: str) -> Iterator[Any]:

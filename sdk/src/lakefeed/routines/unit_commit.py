@@ -25,7 +25,7 @@ from lakefeed.routines.derived_columns import derived_schema, write_derived
 from lakefeed.routines.error_records import FailedRow, failed_row, read_failed_rows, store_failed_rows
 from lakefeed.routines.function_call import call_function, cast_to_schema, returned_rows
 from lakefeed.routines.pending import table_or_none
-from lakefeed.routines.routine import LOG_SCHEMA, Routine, RoutineRun
+from lakefeed.routines.routine_declaration import LOG_SCHEMA, Routine, RoutineRun
 from lakefeed.routines.routine_history import RoutineResult, describe_work, history, result_of, work_of
 from lakefeed.routines.row_work import OutputRows, RowSearch, guard_rows
 from lakefeed.routines.skipped_rows import errors_key, from_json, skips_key, to_json
