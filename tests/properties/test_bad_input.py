@@ -451,6 +451,7 @@ CALLS: dict[str, Call] = {
     "Dataset.append_to": of("append_to", CHANGE, name=THERE),
     "compute.save": computed(compute.save, WRITE, name=FREE, column_types=optional(AUTO_TYPES)),
     "compute.append_to": computed(compute.append_to, CHANGE, name=THERE),
+    "compute.current_engine": Call(compute.current_engine, {}, {}),
     "compute.Processes": Call(Processes, {}, {"workers": COUNT}),
     "compute.Dask": Call(
         compute.Dask, {}, {"address": optional(TEXT), "workers": optional(COUNT), "client": one_of(None)}

@@ -21,8 +21,11 @@ SUFFIX = "_command"
 CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 GROUPS = {
+    "cache": "Keep versions on local disk, and look at those that are there.",
+    "index": "Search keyed tables by words and vectors.",
     "ingest": "Append new files and rows of sources that a Python file declares.",
     "routine": "Run routines that a Python file declares, and look at what they have yet to read.",
+    "table": "Look at and change keyed tables, whose rows are unique by key.",
     "tree": "Look at and make file trees: folders of files as versions.",
 }
 """The groups, with their help."""
