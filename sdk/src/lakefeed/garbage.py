@@ -103,6 +103,7 @@ def collect_garbage(
     Raises:
         FileError: a table's file or the store cannot be reached. Nothing is removed.
         SharedWarehouseError: the warehouse belongs to another catalog. Nothing is removed.
+        CatalogUnavailableError: the registry cannot be read. Nothing is removed.
         UnsupportedError: another lake saves into the same blob store.
         InvalidArgumentError: a time is negative or not a ``datetime.timedelta``.
 

@@ -75,6 +75,7 @@ def test_moves_the_trash_and_deletions_change_no_uid(registry: Registry) -> None
     ((uid, *_), _) = rows_of(registry, "uid", "presence")
     Dataset("a").move("team.c")
     assert {row[:3] for row in rows_of(registry, "name", "namespace", "table")} == {("team.c", "team", "c")}
+    assert registry.query().search("team.c").count() == 2
     Dataset("team.c").delete()
     trashed = rows_of(registry, "uid", "presence", "latest", "name")
     assert trashed[0] == (uid, Presence.DATASET_IN_TRASH, False, "team.c")

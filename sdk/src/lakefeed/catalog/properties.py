@@ -37,6 +37,8 @@ DELETED_PREFIX: Final = "lakefeed.deleted."
 TREE: Final = "lakefeed.tree"
 # In a snapshot summary: the key of the id of a version of a file tree.
 TREE_ID: Final = "lakefeed.tree.id"
+# The ids of the parents of a version of a file tree, as JSON.
+TREE_PARENTS: Final = "lakefeed.tree.parents"
 
 # Snapshot summary.
 RUN: Final = "lakefeed.run"

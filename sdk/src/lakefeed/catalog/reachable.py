@@ -1,4 +1,4 @@
-"""The reachable files and blobs: those that any version of any dataset refers to."""
+"""The reachable files and blobs: those that any version of any dataset, or the registry, refers to."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from lakefeed._arrow import compute as pc
 from lakefeed.catalog.damaged_tables import damage_errors, load_table
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.properties import FENCE_PREFIX
+from lakefeed.catalog.record_roots import registered_contents
 from lakefeed.catalog.staged_files import staged_files
 from lakefeed.catalog.table_references import References, all_tables, folders_of, is_gc_enabled, possible_folders
 from lakefeed.errors import DamagedDatasetError, FileError, UnsupportedError
@@ -83,6 +84,7 @@ class Marker:
 
         Raises:
             FileError: a file of a table exists but cannot be read.
+            CatalogUnavailableError: the registry cannot be read.
             UnsupportedError: a data file has a format other than Parquet.
         """
         state = _MarkState(self, References(self.reference_cache.read_through))
@@ -105,6 +107,7 @@ class Marker:
             state.add(table)
         for io, path in staged_files(self.lake):
             state.add_staged(io, path)
+        state.parts.append(digests_from_hex(registered_contents(self.lake.settings)))
         return state.reachable()
 
     def _is_there(self, table: Table) -> bool:

@@ -11,10 +11,10 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from cachetools import TTLCache
-from sqlalchemy import Connection, and_, bindparam, func, or_, select, text, update
+from sqlalchemy import Connection, and_, bindparam, or_, select, text, update
 
 from lakefeed.catalog.durability import local_path
 from lakefeed.catalog.lake import Lake
@@ -23,11 +23,12 @@ from lakefeed.catalog.snapshot_facts import TableFacts, read_table_facts
 from lakefeed.errors import FileError
 from lakefeed.records import feature_rows, label_rows
 from lakefeed.records.catalog_heads import CatalogHeads, TableName
-from lakefeed.records.inserts import chunks, insert_new, pairs, put
+from lakefeed.records.inserts import chunks, insert_new, put
+from lakefeed.records.latest_rows import refresh_latest
 from lakefeed.records.record_tables import INPUT, PARENT, RECORD, RUN, SYNCED, USER, Presence
 from lakefeed.records.table_layout import ADVISORY_LOCK
+from lakefeed.records.text_search import search_text
 from lakefeed.records.version_rows import Row, SyncedTable, VersionRows, distinct
-from lakefeed.records.visible_rows import LISTED
 
 logger = logging.getLogger(__name__)
 
@@ -137,7 +138,8 @@ def _project(connection: Connection, tables: Sequence[SyncedTable]) -> set[str]:
                 returned.append({"u": uuid, "r": version.version, "p": int(table.presence)})
         gone += [{"u": uuid, "r": each} for each, p in before.items() if each not in now and p != Presence.GONE]
         if before:
-            moved.append({"u": uuid, "s": table.name.namespace, "t": table.name.name, "d": table.dataset})
+            name = table.name
+            moved.append({"uuid": uuid, "namespace": name.namespace, "table": name.name, "dataset": table.dataset})
     _insert(connection, rows)
     _rename(connection, moved)
     of_version = and_(RECORD.c.table_uuid == bindparam("u"), RECORD.c.revision == bindparam("r"))
@@ -167,6 +169,7 @@ def _insert(connection: Connection, rows: VersionRows) -> None:
     insert_new(connection, INPUT, rows.inputs)
     label_rows.attach_names(connection, rows.labels)
     feature_rows.attach(connection, rows.feature_sets)
+    _insert_parents(connection, rows.parents)
     for token, uid in rows.tokens:
         connection.execute(
             update(RECORD)
@@ -176,19 +179,41 @@ def _insert(connection: Connection, rows: VersionRows) -> None:
         connection.execute(update(PARENT).where(PARENT.c.child == token).values(child=uid))
 
 
+def _insert_parents(connection: Connection, parents: Sequence[Row]) -> None:
+    """Inserts the parents of versions of file trees: as uids where their records are known, else as ids of trees."""
+    resolved = []
+    for row in parents:
+        dataset, _, key = row["parent"].rpartition("@")
+        namespace, _, name = dataset.rpartition(".")
+        of_tree = and_(RECORD.c.namespace == namespace, RECORD.c.table == name, RECORD.c.tree_id == key)
+        uid = connection.scalar(select(RECORD.c.uid).where(of_tree).limit(1))
+        resolved.append({**row, "parent": uid or row["parent"]})
+    insert_new(connection, PARENT, resolved)
+
+
 def _rename(connection: Connection, moved: Sequence[Row]) -> None:
     """Gives the records of tables their names of now. Names that were given to records stay."""
-    if not moved:
-        return
-    elsewhere = and_(
-        RECORD.c.table_uuid == bindparam("u"),
-        or_(RECORD.c.namespace != bindparam("s"), RECORD.c.table != bindparam("t")),
-    )
-    named_after = or_(RECORD.c.name == RECORD.c.table, RECORD.c.name == RECORD.c.namespace + "." + RECORD.c.table)
-    named = update(RECORD).where(elsewhere, named_after).values(name=bindparam("d"))
-    connection.execute(named, list(moved))
-    located = update(RECORD).where(elsewhere).values({"namespace": bindparam("s"), "table": bindparam("t")})
-    connection.execute(located, list(moved))
+    for table in moved:
+        elsewhere = or_(RECORD.c.namespace != table["namespace"], RECORD.c.table != table["table"])
+        rows = connection.execute(select(RECORD).where(RECORD.c.table_uuid == table["uuid"], elsewhere)).mappings()
+        values = [_renamed({str(name): value for name, value in row.items()}, table) for row in rows]
+        if values:
+            columns: Any = {name: bindparam(f"new_{name}") for name in ("namespace", "table", "name", "search_text")}
+            changed = update(RECORD).where(RECORD.c.uid == bindparam("of_uid")).values(columns)
+            connection.execute(changed, values)
+
+
+def _renamed(row: Row, table: Row) -> Row:
+    """Returns the parameters of the update of a record whose table has another name now."""
+    named_after = row["name"] in (row["table"], f"{row['namespace']}.{row['table']}")
+    name = table["dataset"] if named_after else row["name"]
+    return {
+        "of_uid": row["uid"],
+        "new_namespace": table["namespace"],
+        "new_table": table["table"],
+        "new_name": name,
+        "new_search_text": search_text({**row, "name": name}),
+    }
 
 
 def _replaced(connection: Connection, tables: Iterable[SyncedTable]) -> set[str]:
@@ -218,23 +243,6 @@ def _retire(connection: Connection, missing: Mapping[TableName, str | None], uui
             stems |= set(connection.scalars(select(RECORD.c.stem).where(of_table).limit(1)))
             connection.execute(update(RECORD).where(of_table).values(presence=int(Presence.GONE)))
     return stems
-
-
-def refresh_latest(connection: Connection, stems: Iterable[str]) -> None:
-    """Marks the newest visible record of each stem, and no other."""
-    for chunk in chunks(sorted(stems)):
-        newest = (
-            select(RECORD.c.stem, func.max(RECORD.c.revision))
-            .where(RECORD.c.stem.in_(chunk), LISTED)
-            .group_by(RECORD.c.stem)
-        )
-        found = pairs(connection, newest)
-        rows = [{"s": stem, "r": found.get(stem, -1)} for stem in chunk]
-        of_stem = RECORD.c.stem == bindparam("s")
-        older = and_(of_stem, RECORD.c.latest, RECORD.c.revision != bindparam("r"))
-        connection.execute(update(RECORD).where(older).values(latest=False), rows)
-        first = and_(of_stem, RECORD.c.revision == bindparam("r"))
-        connection.execute(update(RECORD).where(first).values(latest=True), rows)
 
 
 def _synced_row(name: TableName, location: str | None, table_uuid: str | None, error: str | None) -> Row:

@@ -18,6 +18,7 @@ from lakefeed.catalog.properties import (
     TRASHED,
     TREE,
     TREE_ID,
+    TREE_PARENTS,
     USER,
     WORK,
 )
@@ -98,6 +99,7 @@ class VersionRows:
     inputs: list[Row] = field(default_factory=list)
     labels: list[tuple[str, str]] = field(default_factory=list)
     feature_sets: list[Row] = field(default_factory=list)
+    parents: list[Row] = field(default_factory=list)
     tokens: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, table: SyncedTable, version: SnapshotFacts) -> None:
@@ -146,6 +148,12 @@ class VersionRows:
             {"record": uid, "slot": slot, "feature_set": each}
             for slot, each in (sets.items() if isinstance(sets, dict) else ())
             if isinstance(each, str) or (isinstance(each, list) and all(isinstance(name, str) for name in each))
+        ]
+        parents = _json(summary.get(TREE_PARENTS), list) or ()
+        self.parents += [
+            {"child": uid, "parent": each, "ordinal": ordinal}
+            for ordinal, each in enumerate(parents)
+            if isinstance(each, str)
         ]
         token = text(facts, "token")
         if token is not None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lakefeed.catalog import renaming
 from lakefeed.catalog.ancestry import ancestry
 from lakefeed.catalog.lake import Lake
-from lakefeed.catalog.properties import LABEL, TREE, TREE_ID
+from lakefeed.catalog.properties import LABEL, TREE, TREE_ID, TREE_PARENTS
 from lakefeed.catalog.versions import version_number, version_of
 from lakefeed.errors import DatasetNotFoundError, InvalidArgumentError, TreeNotFoundError
 from lakefeed.sources.iceberg_source import IcebergSource
@@ -30,7 +30,6 @@ TAGS_PREFIX: Final = "lakefeed.tree.tags."
 """Begins the table property with tags that were set after a version was made, as JSON, by the key of its id."""
 
 # Snapshot summary.
-PARENTS: Final = "lakefeed.tree.parents"
 TAGS: Final = "lakefeed.tree.tags"
 ABOUT: Final = "lakefeed.tree.description"
 
@@ -69,7 +68,7 @@ class FinishedTree:
     @property
     def parents(self) -> tuple[str, ...]:
         """The ids of the parents, in order."""
-        written = self.fact(PARENTS)
+        written = self.fact(TREE_PARENTS)
         if written is not None:
             return tuple(json.loads(written))
         return () if self.older is None else (str(id_of(self.dataset, self.older)),)

@@ -19,7 +19,7 @@ from lakefeed.catalog.delete_files import deleted_positions
 from lakefeed.catalog.edit_commit import Draft, edit
 from lakefeed.catalog.file_refs import DataFileRef
 from lakefeed.catalog.lake import Lake
-from lakefeed.catalog.properties import LABEL, TREE, TREE_ID
+from lakefeed.catalog.properties import LABEL, TREE, TREE_ID, TREE_PARENTS
 from lakefeed.catalog.renaming import following_name
 from lakefeed.catalog.snapshot_builder import BeforeCommit
 from lakefeed.errors import DatasetExistsError, TreeStateError
@@ -29,7 +29,6 @@ from lakefeed.sources.iceberg_source import IcebergSource
 from lakefeed.trees.draft_tables import DraftFacts
 from lakefeed.trees.finished_tree import (
     ABOUT,
-    PARENTS,
     TAGS,
     FinishedTree,
     fact_of,
@@ -119,7 +118,7 @@ class _Commit:
         facts = self.facts
         about = {} if facts.description is None else {ABOUT: facts.description}
         tags = {TAGS: json.dumps(facts.tags)} if facts.tags else {}
-        return {TREE_ID: self.tree.key, LABEL: label, PARENTS: json.dumps(facts.parents), **tags, **about}
+        return {TREE_ID: self.tree.key, LABEL: label, TREE_PARENTS: json.dumps(facts.parents), **tags, **about}
 
     def _revise(self, draft: Draft) -> None:
         draft.facts.update(self._summary(choose_label(draft.table, self.facts)))
