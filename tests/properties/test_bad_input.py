@@ -33,8 +33,10 @@ from lakefeed import (
     Fence,
     FileTree,
     GarbageReport,
+    Lineage,
     Provenance,
     RemovedRows,
+    Run,
     SchemaChanges,
     Settings,
     Table,
@@ -49,9 +51,11 @@ from lakefeed import (
     fetch,
     get_dataset,
     interleave,
+    lineage,
     list_datasets,
     lit,
     sparse_field,
+    track,
     udf,
 )
 from lakefeed.compute import Processes
@@ -323,7 +327,28 @@ def keyed_call(method: str, good: Mapping[str, Any] | None = None, /, **kinds: K
     return Call(bound, good or {}, kinds)
 
 
+def run_call(method: str, good: Mapping[str, Any], /, **kinds: Kind) -> Call:
+    """A method of a run."""
+
+    def bound(*args: Any, **kwargs: Any) -> Any:
+        with track() as run:
+            return getattr(run, method)(*args, **kwargs)
+
+    bound.__signature__ = inspect.signature(getattr(Run.__new__(Run), method))  # type: ignore[attr-defined]
+    return Call(bound, good, kinds)
+
+
+PARAMS = Kind(lambda value: value is None or value in ({}, {"a": None}), ({1: 2}, [("a", 1)]))
+CODE = Kind(lambda value: value is None or callable(value) or value == "text")
+
 CALLS: dict[str, Call] = {
+    "track": Call(track, {}, {"name": optional(TEXT), "params": PARAMS, "transform": CODE,
+                              "run_id": Kind(lambda value: value is None or value == "text", ("a\n", "a" * 201))}),
+    "lineage": Call(lineage, {"x": "there"}, {"x": Kind(lambda value: False),
+                                              "up": optional(WHOLE), "down": optional(WHOLE)}),
+    "Run.log_file": run_call("log_file", {"path": "pic.bin"}, key=Kind(lambda value: value in (None, "text"), ("a/",)),
+                             path=Kind(lambda value: False, ("gone", "nul\0byte", Path("rows")))),
+    "Run.finish": run_call("finish", {}, status=one_of("completed", "failed", "aborted", bad=("done", "running"))),
     "connect": Call(connect, {}, {"settings": Kind(lambda value: value is None, (Settings, {})),
                                   "overrides": Kind(lambda value: value is None or value == {},
                                                     ({"commit.retry": 1}, {"commit.retries": "many"}))}),
@@ -570,7 +595,7 @@ CALLS: dict[str, Call] = {
     "TorchLoader.state_dict": Call(lambda: loader().state_dict()),
 }  # fmt: skip
 
-RESULTS = {DatasetVersion, Changes, GarbageReport, SchemaChanges}
+RESULTS = {DatasetVersion, Changes, GarbageReport, Lineage, SchemaChanges}
 """Made by the library, only read by others."""
 
 

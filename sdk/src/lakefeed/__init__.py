@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from lakefeed.keyed.user_functions import fetch, udf
     from lakefeed.loaders.world import World
     from lakefeed.media import MCAP, RRD, Audio, File, Image, Model3D, Video
+    from lakefeed.provenance.lineage_entry import lineage
+    from lakefeed.provenance.lineage_graph import Lineage
+    from lakefeed.provenance.tracked_run import Run, track
     from lakefeed.run.version_changes import Changes
     from lakefeed.trees.file_tree import FileTree
 
@@ -39,12 +42,14 @@ __all__ = [  # noqa: RUF022 - as sorted() sorts, whatever is written in capitals
     "FileTree",
     "GarbageReport",
     "Image",
+    "Lineage",
     "MCAP",
     "MappedDataset",
     "Model3D",
     "Provenance",
     "RRD",
     "RemovedRows",
+    "Run",
     "SchemaChanges",
     "Settings",
     "Table",
@@ -59,9 +64,11 @@ __all__ = [  # noqa: RUF022 - as sorted() sorts, whatever is written in capitals
     "fetch",
     "get_dataset",
     "interleave",
+    "lineage",
     "list_datasets",
     "lit",
     "sparse_field",
+    "track",
     "udf",
 ]
 
@@ -84,6 +91,9 @@ if not TYPE_CHECKING:  # else a type checker would take any name
             "keyed.user_functions": ("fetch", "udf"),
             "loaders.world": ("World",),
             "media": ("Audio", "File", "Image", "MCAP", "Model3D", "RRD", "Video"),
+            "provenance.lineage_entry": ("lineage",),
+            "provenance.lineage_graph": ("Lineage",),
+            "provenance.tracked_run": ("Run", "track"),
             "run.version_changes": ("Changes",),
             "trees.file_tree": ("FileTree",),
         },

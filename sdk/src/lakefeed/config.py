@@ -129,6 +129,31 @@ class RegistrySettings(_Section):
     uri: str | None = Field(default=None, repr=False)
 
 
+class OpenLineageSettings(_Section):
+    """The target for events of OpenLineage, which are sent when a run begins and ends. Without one, none are sent.
+
+    ``url`` is an HTTP endpoint; without a path it gets ``/api/v1/lineage``. ``file`` gets one JSON line for each event.
+    ``namespace`` is that of the datasets; None is the location of the warehouse. ``timeout`` is in seconds.
+    """
+
+    url: Annotated[str, AfterValidator(lambda value: _check_http(value))] | None = Field(default=None, repr=False)
+    file: str | None = None
+    namespace: str | None = None
+    api_key: str | None = Field(default=None, repr=False)
+    timeout: float = Field(default=5.0, gt=0)
+
+    @property
+    def is_on(self) -> bool:
+        """True if events are to be sent."""
+        return self.url is not None or self.file is not None
+
+
+def _check_http(value: str) -> str:
+    if not value.startswith(("http://", "https://")):
+        raise ValueError("must begin with http:// or https://")
+    return value
+
+
 class Settings(BaseModel):
     """All settings, validated. Locations that are not set are derived from ``home``.
 
@@ -150,6 +175,7 @@ class Settings(BaseModel):
     files: FileSettings = FileSettings()
     sql: SqlSettings = SqlSettings()
     registry: RegistrySettings = RegistrySettings()
+    openlineage: OpenLineageSettings = OpenLineageSettings()
 
     def __init__(self, **values: Any) -> None:
         written = _merged(_file_values(_config_file()), _environment_values(type(self)))

@@ -29,7 +29,9 @@ from pyiceberg.table.update import (
     UpgradeFormatVersionUpdate,
 )
 
+from lakefeed.catalog import current_run
 from lakefeed.catalog.action import Action
+from lakefeed.catalog.current_run import Output
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.snapshot_builder import FORMAT_VERSION, CommitOutcome, SnapshotBuilder
 from lakefeed.catalog.version_numbers import numbers_property
@@ -99,13 +101,26 @@ def submit(
     lost: CommitStateUnknownException | None = None
     for _ in range(MAX_SUBMISSIONS):
         try:
-            return _send(lake, table, builder, requirements, updates)
+            succeeded = _send(lake, table, builder, requirements, updates)
         except CommitStateUnknownException as error:
             lost = error
             logger.warning("%s; sending the commit again", error)
+        else:
+            if succeeded:
+                _tell_run(lake, table, builder)
+            return succeeded
     raise CatalogUnavailableError(
         f"{lost}, {MAX_SUBMISSIONS} times in a row; {_unknown_outcome_advice(table)}"
     ) from lost
+
+
+def _tell_run(lake: Lake, table: Table, builder: SnapshotBuilder) -> None:
+    """Tells the current run which version was written."""
+    snapshot, name = builder.snapshot, lake.dataset_name(table.name())
+    if snapshot is not None and name is not None:
+        entries = {} if snapshot.summary is None else snapshot.summary.additional_properties
+        rows, size = int(entries.get("total-records") or 0), int(entries.get("total-files-size") or 0)
+        current_run.add_output(Output(name, str(snapshot.sequence_number), rows, size))
 
 
 def _unknown_outcome_advice(table: Table) -> str:

@@ -141,6 +141,13 @@ class Lake:
         """Returns the parts of the namespace, then the table, of a dataset name."""
         return check_name(name, self.settings.catalog.namespace)
 
+    def dataset_name(self, identifier: Sequence[str]) -> str | None:
+        """Returns the name of the dataset that a table of the catalog is; None for a table that no list shows."""
+        *namespace, name = identifier
+        if not NAME_PART.fullmatch(name) or not _is_namespace(namespace):
+            return None
+        return name if ".".join(namespace) == self.settings.catalog.namespace else ".".join(identifier)
+
     def table(self, name: str) -> Table:
         """Returns the table of a dataset with its newest metadata.
 

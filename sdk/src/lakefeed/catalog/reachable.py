@@ -78,7 +78,9 @@ class Marker:
         self.reference_cache = ReferenceCache(self.lake)
 
     def mark(self) -> Reachable:
-        """Returns everything that tables of the catalog refer to, including tables that are not datasets of lakefeed.
+        """Returns everything that tables of the catalog and the registry refer to.
+
+        That includes tables that are not datasets of lakefeed.
 
         Garbage collection relies on this method alone, so anything else that keeps data alive belongs here.
 

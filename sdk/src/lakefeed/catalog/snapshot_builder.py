@@ -30,6 +30,7 @@ from pyiceberg.table import Table, TableProperties
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Operation, Snapshot, SnapshotSummaryCollector, Summary, update_snapshot_summaries
 
+from lakefeed.catalog import current_run
 from lakefeed.catalog.ancestry import side_entry
 from lakefeed.catalog.damaged_tables import damage_errors
 from lakefeed.catalog.durability import sync_files
@@ -175,6 +176,7 @@ class SnapshotBuilder:
         self.commit = uuid.uuid4()
         self.snapshot_id = table.metadata.new_snapshot_id()
         self.contents = Contents()
+        self.snapshot: Snapshot | None = None
         self.before_commit = before_commit
         self.outcome = CommitOutcome.NOT_COMMITTED
         self._io: FileIO = table.io
@@ -238,7 +240,7 @@ class SnapshotBuilder:
         manifest_list = self._write_list(metadata, parent, sequence_number, manifests)
         sync_files(actual_location(self._io, path) for path in (*self._manifest_paths, *self._attempt_paths))
         schema_id = self.contents.schema_id
-        return Snapshot(
+        self.snapshot = Snapshot(
             snapshot_id=self.snapshot_id,
             parent_snapshot_id=parent.snapshot_id if parent else None,
             manifest_list=manifest_list,
@@ -246,6 +248,7 @@ class SnapshotBuilder:
             summary=self._summary(metadata, parent, removed),
             schema_id=metadata.current_schema_id if schema_id is None else schema_id,
         )
+        return self.snapshot
 
     def discard_attempt(self) -> None:
         """Removes the files that only the previous attempt refers to."""
@@ -270,7 +273,9 @@ class SnapshotBuilder:
         # PyIceberg counts the totals of three operations only.
         counted = Operation.OVERWRITE if operation is Operation.REPLACE else operation
         summary = update_snapshot_summaries(
-            Summary(counted, **collector.build(), **self.facts, **self.contents.facts),
+            Summary(
+                counted, **collector.build(), **{**current_run.summary_entries(), **self.facts}, **self.contents.facts
+            ),
             parent.summary if parent is not None else None,
         )
         rows = self._row_entry(summary, metadata, parent)

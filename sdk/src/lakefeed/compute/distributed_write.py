@@ -203,6 +203,7 @@ class _DistributedWrite:
         self, lake: Lake, table: Table, declared: pa.Schema, builder: SnapshotBuilder, _: Iterable[pa.RecordBatch]
     ) -> tuple[DataFile, ...]:
         """The files of all parts, in the order of the parts."""
+        LocalRunner(lake.settings).track(self.plan)  # the workers do not belong to the run of this process
         most = lake.settings.write.file_bytes
         parts = divide_plan(self.plan, self.engine.width, most)
         tasks = [

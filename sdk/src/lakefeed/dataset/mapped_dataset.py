@@ -53,5 +53,6 @@ class MappedDataset(Dataset):
 
     @cached_property
     def _rows_by_index(self) -> MappedRows:
+        self._runner.track(self._plan)
         store = python_rows.file_store(self._lake, self.schema)
         return mapped_rows.MappedRows(self._runner.partitions(self._plan), store)

@@ -119,6 +119,7 @@ class Epochs:
 
     def feed(self, epoch: int, progress: StreamProgress | None = None) -> EpochReader | StreamReader:
         """Returns the rows of one epoch; a stream records its ``progress``."""
+        self.runner.track(self.plan, epoch)
         shuffle, partitions = self._parts.shuffle, self._partitions(epoch)
         seed = shuffle.seed + shuffle.epoch + epoch if shuffle else None
         window = shuffle.window if shuffle else None

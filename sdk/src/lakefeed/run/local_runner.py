@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from lakefeed.plan.exact_fingerprint import functions_fingerprint
 from lakefeed.plan.fingerprint import digest
 from lakefeed.plan.order import Arrangement, Shuffled, order
 from lakefeed.plan.walk import nodes
-from lakefeed.run import block_decoding, external_shuffle, shared_spill, stream_reader
+from lakefeed.run import block_decoding, external_shuffle, read_tracking, shared_spill, stream_reader
 from lakefeed.run.epoch_reader import EpochReader
 from lakefeed.run.filter_counts import FilterCounts
 from lakefeed.run.partitions import Partitions, partitions_of
@@ -34,6 +35,7 @@ from lakefeed.sources.memory_source import MemorySource
 
 Rows: TypeAlias = Callable[[], Iterable[pa.RecordBatch]]
 
+CURRENT_RUN = "lakefeed.catalog.current_run"
 ORDER_BYTES = 18
 """For each row of a global shuffle in memory: its random word and its place while they are sorted, and its block."""
 
@@ -52,7 +54,13 @@ class LocalRunner:
 
     def batches(self, plan: Node) -> Generator[pa.RecordBatch]:
         """The rows of a plan, streamed in order, in the chunks in which they come. Closing it stops all work."""
+        self.track(plan)
         return self.stream(optimize(plan))
+
+    def track(self, plan: Node, epoch: int | None = None) -> None:
+        """Tells the current run, if there is one, that a plan begins to run; ``epoch``: that of a loader."""
+        if CURRENT_RUN in sys.modules:  # else no run has begun in this process
+            read_tracking.track_reads(plan, epoch)
 
     def sized(self, plan: Node, size: int | None) -> Generator[pa.RecordBatch]:
         """The rows of a plan in batches of exactly ``size`` rows but the last (None: as they come)."""

@@ -57,4 +57,5 @@ def count_rows(runner: LocalRunner, plan: Node) -> int:
     known = known_rows(plan)
     if known is not None:
         return known
+    runner.track(plan)
     return sum(batch.num_rows for batch in runner.stream(optimize(Project(plan, ()))))

@@ -21,6 +21,7 @@ from lakefeed.errors import DatasetExistsError, InvalidArgumentError, quoted_lis
 from lakefeed.media import column_type, infer_column_types, may_hold_files, normalize_types
 from lakefeed.media.cell_sources import CopyFiles
 from lakefeed.ops import Shuffle, Slice
+from lakefeed.optimize import optimize
 from lakefeed.plan import Node
 from lakefeed.plan.walk import transform
 from lakefeed.run import keyed_rows
@@ -177,5 +178,5 @@ def choose_types(runner: LocalRunner, plan: Node, column_types: ColumnTypes | st
 def _sample(runner: LocalRunner, plan: Node) -> pa.Table:
     # Unshuffled rows tell as much, and the first of them cost little.
     unshuffled = transform(plan, lambda node: node.child if isinstance(node, Shuffle) else node)
-    batches: Iterator[pa.RecordBatch] = runner.batches(Slice(unshuffled, 0, SAMPLE_ROWS))
+    batches: Iterator[pa.RecordBatch] = runner.stream(optimize(Slice(unshuffled, 0, SAMPLE_ROWS)))  # no input of a run
     return pa.Table.from_batches(list(batches), plan.schema)

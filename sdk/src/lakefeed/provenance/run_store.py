@@ -1,0 +1,268 @@
+"""Runs in the registry: written by their processes, read for lineages.
+
+A run is found by its id, the text in the commits of its versions; its uid is a function of that. Several processes may
+write one run: each adds its inputs, and the last end counts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sqlalchemy import Connection, Table, select, update
+
+from lakefeed.catalog.current_run import VersionRead
+from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.running_code import RunningCode
+from lakefeed.catalog.version_uids import ALPHABET, STEM_CHARACTERS, random_uid, revision_uid, table_stem, text_uid
+from lakefeed.provenance.run_record import RunRecord, RunStatus, now_ms
+from lakefeed.records.inserts import insert_new
+from lakefeed.records.record_registry import Registry
+from lakefeed.records.record_tables import FACT, INPUT, RECORD, RUN, TRANSFORM, USER
+from lakefeed.records.version_rows import FILE_KIND, run_uid
+from lakefeed.run.write_context import content_saving
+
+SOURCE_FACT: Final = "source"
+CODE_KIND: Final = "code"
+
+
+@dataclass(frozen=True)
+class RunFact:
+    """A run, as the registry has it."""
+
+    id: str
+    name: str
+    status: str
+    code: str | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    user: str | None = None
+    parent: str | None = None
+    error: str | None = None
+    started: int | None = None
+    finished: int | None = None
+
+
+@dataclass(frozen=True)
+class FileFact:
+    """A file that a run has registered."""
+
+    uid: str
+    name: str
+    sha256: str
+    size: int
+    run: str | None
+    at: int
+
+
+@dataclass(frozen=True)
+class RegistryFacts:
+    """The runs by id, their inputs by the id of the run, and the registered files by uid."""
+
+    runs: Mapping[str, RunFact] = field(default_factory=dict)
+    inputs: Mapping[str, tuple[VersionRead, ...]] = field(default_factory=dict)
+    files: Mapping[str, FileFact] = field(default_factory=dict)
+
+
+def transform_uid(code: RunningCode) -> str:
+    """Returns the uid of a version of code."""
+    return text_uid(f"{_transform_key(code)}\0{_transform_version(code)}")
+
+
+def _transform_key(code: RunningCode) -> str:
+    return code.path if code.path is not None and code.kind != "function" else code.name
+
+
+def _transform_version(code: RunningCode) -> str:
+    """Returns the version of code: the digest of its source, and the commit."""
+    return code.text.removeprefix(code.name).strip()
+
+
+def _code_text(row: Any) -> str:
+    return f"{row.name or row.key} {row.version}".strip()
+
+
+def write_run(lake: Lake, record: RunRecord, environment: Mapping[str, Any], reads: Sequence[VersionRead]) -> None:
+    """Writes a run, its code and the versions that it has read. To write it again changes what differs.
+
+    Raises:
+        CatalogUnavailableError: the database of the registry cannot be used.
+        FileError: the source of the code cannot be stored.
+    """
+    registry, code, now = Registry.open(lake), record.code, now_ms()
+    with registry.write() as connection:
+        merge(connection, USER, {"name": record.user}, {"created": now}, change=False)
+        merge(connection, TRANSFORM, {"uid": transform_uid(code)}, _transform_row(record, now), change=False)
+        merge(connection, RUN, {"uid": run_uid(record.id)}, _run_row(record, environment, now))
+        for read in reads:
+            row = {"from_revision": read.since, "plan": read.plan, "seed": read.seed, "epoch": read.epoch}
+            key = {"run": run_uid(record.id), "record": read.uid}
+            merge(connection, INPUT, key, {**row, "at": read.at})
+        needs_source = code.source is not None and not _has_fact(connection, transform_uid(code))
+    if needs_source:
+        _store_source(lake, registry, code, now)
+
+
+def _transform_row(record: RunRecord, now: int) -> dict[str, Any]:
+    code = record.code
+    facts = {"path": code.path, "commit": code.commit, "dirty": code.dirty}
+    return {
+        "key": _transform_key(code),
+        "version": _transform_version(code),
+        "kind": code.kind,
+        "name": code.name,
+        "code_sha256": code.sha256,
+        "code_json": json.dumps({name: value for name, value in facts.items() if value is not None}),
+        "user": record.user,
+        "created": now,
+        "updated": now,
+    }
+
+
+def _run_row(record: RunRecord, environment: Mapping[str, Any], now: int) -> dict[str, Any]:
+    row = {
+        "external": record.id,
+        "name": record.name,
+        "transform": transform_uid(record.code),
+        "status": str(record.status),
+        "params_json": json.dumps(record.params),
+        "facts_json": json.dumps({**record.facts(), **environment}),
+        "user": record.user,
+        "parent": None if record.parent is None else run_uid(record.parent),
+        "started": record.started,
+        "created": now,
+    }
+    return row if record.finished is None else {**row, "finished": record.finished}
+
+
+def _has_fact(connection: Connection, transform: str) -> bool:
+    known = select(FACT.c.record).where(FACT.c.record == transform, FACT.c.name == SOURCE_FACT)
+    return connection.scalar(known) is not None
+
+
+def _store_source(lake: Lake, registry: Registry, code: RunningCode, now: int) -> None:
+    """Stores the source of code once, and registers it, so that garbage collections keep it."""
+    assert code.source is not None
+    with content_saving(lake) as (writer, check):
+        blob = writer.put(code.source)
+        writer.flush()
+        check()
+        with registry.write() as connection:
+            key = {"record": transform_uid(code), "name": SOURCE_FACT}
+            merge(connection, FACT, key, {"kind": CODE_KIND, "sha256": blob.sha256, "at": now}, change=False)
+
+
+def add_file(connection: Connection, record: RunRecord, name: str, key: str, sha256: str, size: int) -> FileFact:
+    """Registers a file of a run, whose content is stored already. The same file of a run is registered once."""
+    of_run = (RECORD.c.kind == FILE_KIND, RECORD.c.run == run_uid(record.id))
+    same = select(RECORD.c.uid, RECORD.c.created).where(*of_run, RECORD.c.sha256 == sha256, RECORD.c.key == key)
+    known = connection.execute(same).first()
+    if known is not None:
+        return FileFact(str(known.uid), name, sha256, size, record.id, int(known.created))
+    stem, now = random_uid(STEM_CHARACTERS), now_ms()
+    uid = revision_uid(stem, 1)
+    row = {
+        "stem": stem,
+        "revision": 1,
+        "kind": FILE_KIND,
+        "name": name,
+        "hash": sha256,
+        "size": size,
+        "sha256": sha256,
+        "suffix": "." + name.rsplit(".", 1)[1] if "." in name.strip(".") else "",
+        "key": key,
+        "run": run_uid(record.id),
+        "user": record.user,
+        "latest": True,
+        "created": now,
+        "updated": now,
+    }
+    connection.execute(RECORD.insert().values(uid=uid, **row))
+    return FileFact(uid, name, sha256, size, record.id, now)
+
+
+def merge(
+    connection: Connection, table: Table, key: Mapping[str, Any], values: Mapping[str, Any], *, change: bool = True
+) -> None:
+    """Inserts a row, or changes the one that has the key. With ``change=False`` that one stays as it is."""
+    columns = dict(values)
+    if change:
+        kept = {name: value for name, value in columns.items() if name != "created"}
+        if connection.execute(update(table).where(*(table.c[n] == v for n, v in key.items())).values(**kept)).rowcount:
+            return
+    insert_new(connection, table, [{**key, **columns}])
+
+
+def read_facts(lake: Lake, tables: Iterable[str]) -> RegistryFacts:
+    """Returns the runs, their inputs and the registered files.
+
+    Args:
+        lake: the lake.
+        tables: the uuids of tables, by which inputs are known.
+
+    Raises:
+        CatalogUnavailableError: the database of the registry cannot be used.
+    """
+    stems = {table_stem(each): each for each in tables}
+    with Registry.open(lake).read() as connection:
+        code = {str(row.uid): _code_text(row) for row in connection.execute(TRANSFORM.select())}
+        rows = connection.execute(RUN.select()).all()
+        ids = {str(row.uid): str(row.external or row.uid) for row in rows}
+        runs = {ids[str(row.uid)]: _run_fact(row, code, ids) for row in rows}
+        inputs: dict[str, list[VersionRead]] = {}
+        for row in connection.execute(INPUT.select().order_by(INPUT.c.at)):
+            read = _read(row, stems)
+            if read is not None:
+                inputs.setdefault(ids.get(str(row.run), str(row.run)), []).append(read)
+        files = {str(row.uid): _file_fact(row, ids) for row in connection.execute(_files())}
+    return RegistryFacts(runs, {run: tuple(reads) for run, reads in inputs.items()}, files)
+
+
+def _files() -> Any:
+    columns = (RECORD.c.uid, RECORD.c.name, RECORD.c.sha256, RECORD.c.size, RECORD.c.run, RECORD.c.created)
+    return select(*columns).where(RECORD.c.kind == FILE_KIND, RECORD.c.sha256.is_not(None)).order_by(RECORD.c.id)
+
+
+def _run_fact(row: Any, code: Mapping[str, str], ids: Mapping[str, str]) -> RunFact:
+    run_id, facts = ids[str(row.uid)], _json(row.facts_json)
+    return RunFact(
+        run_id,
+        str(row.name or ""),
+        str(row.status),
+        code.get(row.transform),
+        _json(row.params_json),
+        row.user,
+        ids.get(row.parent) if row.parent is not None else None,
+        facts.get("error"),
+        row.started,
+        row.finished if row.status != RunStatus.RUNNING else None,
+    )
+
+
+def _file_fact(row: Any, ids: Mapping[str, str]) -> FileFact:
+    run = None if row.run is None else ids.get(row.run, str(row.run))
+    return FileFact(str(row.uid), str(row.name), str(row.sha256), int(row.size or 0), run, int(row.created))
+
+
+def _read(row: Any, stems: Mapping[str, str]) -> VersionRead | None:
+    stem, revision = str(row.record)[:STEM_CHARACTERS], str(row.record)[STEM_CHARACTERS:]
+    table = stems.get(stem)
+    if table is None:
+        return None
+    return VersionRead(
+        "", table, revision_number(revision), 0, row.from_revision, row.plan, row.seed, row.epoch, int(row.at or 0)
+    )
+
+
+def revision_number(text: str) -> int:
+    """Returns the number that a revision in base 62 means."""
+    number = 0
+    for digit in text:
+        number = number * len(ALPHABET) + ALPHABET.index(digit)
+    return number
+
+
+def _json(text: str | None) -> dict[str, Any]:
+    value = json.loads(text or "{}")
+    return value if isinstance(value, dict) else {}
