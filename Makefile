@@ -26,7 +26,7 @@ INSTALLED := $(VENV)/.installed
 PINS := constraints.txt pyproject.toml sdk/pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help install wheel demo test test-live test-stack postgres browser docs screenshots ui lint format bench soak clean
+.PHONY: help install wheel demo test test-live test-stack postgres browser docs pictures screenshots ui lint format bench soak clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ browser:
 docs: $(INSTALLED) ## the documentation site, in build/site; a warning or a dead link is an error
 	PYTHONPATH=docs/site $(BIN)/python -m lakefeed_site.build build/site
 	@echo "open $(CURDIR)/build/site/index.html"
+
+pictures: $(INSTALLED) ## the pictures of docs/concepts.md, from real runs
+	PYTHONPATH=docs/site $(BIN)/python -m lakefeed_site.concept_pictures docs/images
 
 screenshots: $(INSTALLED) browser ## the pictures in docs/images, from a running UI
 	$(TEST_ENV) SCREENSHOTS=$(CURDIR)/docs/images $(BIN)/python -m pytest tests/orchestration/test_live.py $(ARGS)

@@ -5,6 +5,7 @@ A block after the line `<!-- no-run -->` is shown only.
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -15,11 +16,18 @@ from tests.sdk.processes import run
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"(?P<skip><!-- no-run -->\s*)?^```python[^\n]*\n(?P<code>.*?)^```", re.MULTILINE | re.DOTALL)
 ALL_PAGES = (ROOT / "README.md", ROOT / "sdk" / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+CHECKED_PAGES = (
+    *(f"tutorials/{name}.md" for name in ("images", "text", "tables", "folders")),
+    *(f"coming-from-{name}.md" for name in ("clearml-and-dvc", "spiral-and-lance", "webdataset-and-mosaicml")),
+    "concepts.md",
+    "how-to.md",
+)
+"""Pages whose comments behind expressions are their values."""
 FIRST_PAGES = ("README.md", "loader.md", "keyed-tables.md")
 PAGES = [
     pytest.param(page, marks=() if page.name in FIRST_PAGES else pytest.mark.live, id=str(page.relative_to(ROOT)))
     for page in ALL_PAGES
-    if "```python" in page.read_text()
+    if "```python" in page.read_text() and not page.as_posix().endswith(tuple(f"docs/{name}" for name in CHECKED_PAGES))
 ]
 
 
@@ -28,6 +36,32 @@ def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     # A process of its own: what a page imports or leaves open stays there. Lines are as in the page.
     run(_program(page.read_text()))
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("name", CHECKED_PAGES)
+def test_values_in_comments_are_those_of_the_expressions(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = ROOT / "docs" / name
+    run(_checking(_program(page.read_text("utf-8"))))
+
+
+def test_values_in_comments_are_compared() -> None:
+    assert _checking("a = 1  # one\na  # 2\n") == "a = 1  # one\nassert repr(a) == '2', repr(a)\n"
+
+
+def _checking(program: str) -> str:
+    """Returns a program that compares each expression with the comment behind it. Lines stay where they are."""
+    lines = program.splitlines()
+    for node in ast.parse(program).body:
+        line = lines[node.lineno - 1]
+        expected = line.partition("  # ")[2]
+        if isinstance(node, ast.Expr) and node.lineno == node.end_lineno and expected:
+            text = ast.unparse(node.value)
+            lines[node.lineno - 1] = f"assert repr({text}) == {expected!r}, repr({text})"
+    return "\n".join(lines) + "\n"
 
 
 def test_blocks_keep_their_line_numbers() -> None:

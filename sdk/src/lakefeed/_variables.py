@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import functools
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from string import ascii_lowercase
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel
 
@@ -143,3 +144,11 @@ def _variable(key: str) -> str:
 def _letters(name: str) -> str:
     """Returns the letters of a name without separators, because misspelt names often differ in underscores and dots."""
     return re.sub(r"[^a-z0-9]", "", name.lower().removeprefix("lakefeed"))
+
+
+def disable_progress() -> Literal[True] | None:
+    """Returns the argument ``disable`` for tqdm: True if ``TQDM_DISABLE`` is set, else None, for terminals only.
+
+    tqdm reads the variable only where the argument is not given.
+    """
+    return True if os.environ.get("TQDM_DISABLE", "0") not in ("", "0") else None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+from lakefeed._variables import disable_progress
+
 Item = TypeVar("Item")
 
 
@@ -12,7 +14,7 @@ def show_progress(items: Iterable[Item], unit: str, total: int | None = None) ->
     """Yields the items, and shows their number. An item with ``num_rows`` counts as that many."""
     from tqdm import tqdm
 
-    with tqdm(total=total, unit=f" {unit}", unit_scale=True, disable=None, leave=False) as bar:
+    with tqdm(total=total, unit=f" {unit}", unit_scale=True, disable=disable_progress(), leave=False) as bar:
         for item in items:
             yield item
             bar.update(getattr(item, "num_rows", 1))

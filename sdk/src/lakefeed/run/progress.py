@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from lakefeed._variables import disable_progress
+
 if TYPE_CHECKING:
     from tqdm import tqdm
 
@@ -48,4 +50,4 @@ def tracked(batches: Iterable[SomeRows], title: str, total: int | None = None) -
 def _bar(title: str, unit: str, total: int | None = None) -> tqdm[Any]:
     from tqdm import tqdm
 
-    return tqdm(desc=title, total=total, unit=unit, unit_scale=True, disable=None)
+    return tqdm(desc=title, total=total, unit=unit, unit_scale=True, disable=disable_progress())
