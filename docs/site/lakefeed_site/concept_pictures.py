@@ -48,7 +48,7 @@ def _order_picture() -> Image.Image:
         left, top = gap + number * (side + gap), gap
         _text(draw, left, top - 22, title)
         draw.rectangle(_scaled(left, top, left + side, top + side), outline=GREY)
-        for position, row in enumerate(dataset.to_arrow()["id"].to_pylist()):
+        for position, row in enumerate(_ids(dataset)):
             x, y = left + position * side / ROWS, top + side - row * side / ROWS
             draw.ellipse(_scaled(x - 0.7, y - 0.7, x + 0.7, y + 0.7), fill=COLORS[0])
         _text(draw, left, top + side + 6, "across: position in the epoch; up: row", GREY)
@@ -58,7 +58,7 @@ def _order_picture() -> Image.Image:
 def _resume_picture() -> Image.Image:
     """Returns the rows of an epoch in its order, coloured by the rank that got them before and after a resume."""
     rows = Dataset.from_dict({"id": range(96)}).save("resume").shuffle(seed=5)
-    position = {row: number for number, row in enumerate(rows.to_arrow()["id"].to_pylist())}
+    position = {row: number for number, row in enumerate(_ids(rows))}
     owner: dict[int, tuple[int, str]] = {}
     state: dict[str, Any] = {}
     for rank in range(4):
@@ -95,7 +95,7 @@ def _versions_picture() -> Image.Image:
     Dataset("versions").restore(2)
     titles = ["save", "append_to", "delete_rows", "upsert_into", "restore(2)"]
     table = lakefeed.connect().catalog().load_table("default.versions")
-    versions = {snapshot.sequence_number: snapshot.snapshot_id for snapshot in table.snapshots()}
+    versions = {snapshot.sequence_number or 0: snapshot.snapshot_id for snapshot in table.snapshots()}
     data: list[str] = []
     deletes: list[str] = []
     contents: dict[int, set[str]] = {}
@@ -123,6 +123,10 @@ def _versions_picture() -> Image.Image:
     return picture
 
 
+def _ids(rows: Dataset) -> list[int]:
+    return [row["id"] for row in rows]
+
+
 def _new(names: Sequence[str], others: Iterable[str]) -> list[str]:
     return [name for name in dict.fromkeys(others) if name not in names]
 
@@ -133,7 +137,7 @@ def _canvas(width: float, height: float) -> tuple[Image.Image, ImageDraw.ImageDr
 
 
 def _text(draw: ImageDraw.ImageDraw, x: float, y: float, text: str, color: str = INK, size: int = 12) -> None:
-    draw.text(_scaled(x, y), text, fill=color, font=ImageFont.load_default(size * SCALE))
+    draw.text((x * SCALE, y * SCALE), text, fill=color, font=ImageFont.load_default(size * SCALE))
 
 
 def _legend(draw: ImageDraw.ImageDraw, x: float, y: float, entries: Iterable[tuple[Sequence[str], str]]) -> None:
