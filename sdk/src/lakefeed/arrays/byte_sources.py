@@ -151,6 +151,14 @@ class StreamBytes:
                 self._key = sha256_stream(stream)[0]
         return self._key
 
+    def close(self) -> None:
+        """Closes the streams that are idle. A later read opens another one."""
+        if self._process == os.getpid():
+            with self._lock:
+                idle, self._idle = self._idle, []
+            for stream in idle:
+                stream.close()
+
     @contextmanager
     def _stream(self) -> Iterator[BinaryIO]:
         if self._process != os.getpid():  # the streams belong to the parent

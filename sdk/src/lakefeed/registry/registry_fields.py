@@ -46,10 +46,7 @@ class FieldAttribute:
     def __get__(self, record: Any, owner: type) -> Any:
         if record is None:
             return Field(owner.__name__, self._name, self._find_declared)
-        return record.__dict__.get(self._name)
-
-    def __set__(self, record: Any, value: Any) -> None:
-        record.__dict__[self._name] = value
+        return record._value(self._name)
 
 
 def check_field(value: Any) -> Field:

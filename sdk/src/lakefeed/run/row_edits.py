@@ -12,7 +12,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyiceberg.table import Table
 
-from lakefeed.catalog.column_decisions import decide_columns
+from lakefeed.catalog.column_decisions import ColumnDecision, decide_columns
+from lakefeed.catalog.column_union import unite_columns
 from lakefeed.catalog.compatibility import check_compatible
 from lakefeed.catalog.edit_commit import Draft, edit
 from lakefeed.catalog.file_refs import DataFileRef, Delta
@@ -53,8 +54,8 @@ def delete_rows(lake: Lake, name: str, predicate: str, writing: Writing) -> Data
         return edit(lake, name, revise, **_how(writing), before_commit=before_commit)
 
 
-def overwrite(lake: Lake, plan: Node, name: str, writing: Writing) -> DatasetVersion:
-    """The version that consists of the plan's rows.
+def overwrite(lake: Lake, plan: Node, name: str, writing: Writing, *, add_columns: bool = False) -> DatasetVersion:
+    """The version that consists of the plan's rows. With ``add_columns`` they may have columns that the dataset lacks.
 
     Raises:
         CommitConflictError: the plan reads the very dataset, and that has moved on since.
@@ -69,7 +70,7 @@ def overwrite(lake: Lake, plan: Node, name: str, writing: Writing) -> DatasetVer
             with closing(LocalRunner(lake.settings).batches(typed)) as batches:
                 yield from batches
 
-        return replace_rows(lake, plan, typed.schema, name, writing, before_commit, rows)
+        return replace_rows(lake, plan, typed.schema, name, writing, before_commit, rows, add_columns=add_columns)
 
 
 def replace_rows(
@@ -81,10 +82,15 @@ def replace_rows(
     before_commit: BeforeCommit,
     rows: Callable[[], Iterable[pa.RecordBatch]],
     write: RowWriter = write_rows,
+    add_columns: bool = False,
 ) -> DatasetVersion:
     """The version that consists of the rows (of ``schema``) that ``write`` makes of ``rows()``; they are ``plan``'s."""
+
+    def decide(current: Table) -> ColumnDecision:
+        return unite_columns(current, schema) if add_columns else decide_columns(current, schema)
+
     table = lake.table(name)
-    check_compatible(schema, decide_columns(table, schema).declared)
+    check_compatible(schema, decide(table).declared)
     read = versions_read(lake, name, table, plan)
 
     def revise(draft: Draft) -> None:
@@ -94,7 +100,8 @@ def replace_rows(
         draft.add("rows", rows, write)
 
     # Some of the rows may have been there before: readers of what was added compare.
-    return edit(lake, name, revise, counts_exact=False, **_how(writing), before_commit=before_commit, incoming=schema)
+    changes: dict[str, Any] = {"decide": decide} if add_columns else {"incoming": schema}
+    return edit(lake, name, revise, counts_exact=False, **_how(writing), before_commit=before_commit, **changes)
 
 
 def upsert_into(

@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lakefeed._arrow import compute as pc
+from lakefeed.catalog.action import Provenance
 from lakefeed.catalog.ancestry import ancestry
 from lakefeed.catalog.commit import create
 from lakefeed.catalog.delete_files import deleted_positions
@@ -44,7 +45,15 @@ if TYPE_CHECKING:
 BATCH_ROWS = 32_768
 
 
-def commit_tree(lake: Lake, tree: TreeId, facts: DraftFacts, rows: TreeRows, after: Callable[[], None]) -> FinishedTree:
+def commit_tree(
+    lake: Lake,
+    tree: TreeId,
+    facts: DraftFacts,
+    rows: TreeRows,
+    after: Callable[[], None],
+    provenance: Provenance | None = None,
+    more: pa.Table | None = None,
+) -> FinishedTree:
     """Makes a tree the next version of its dataset, which is created if it is missing, and returns it.
 
     Repeated calls with one id make one version.
@@ -55,6 +64,8 @@ def commit_tree(lake: Lake, tree: TreeId, facts: DraftFacts, rows: TreeRows, aft
         facts: its facts.
         rows: its files. Those without origin get the id as their origin.
         after: is called after the commit, while the contents are still protected.
+        provenance: who writes; None for the current run.
+        more: further columns, a row for each file in the order of ``rows``.
 
     Raises:
         TreeStateError: the label was taken meanwhile.
@@ -66,7 +77,7 @@ def commit_tree(lake: Lake, tree: TreeId, facts: DraftFacts, rows: TreeRows, aft
         if writer.needs_protection:
             writer.protect(rows.digests)
             writer.flush()
-        _Commit(lake, tree, facts, rows, check).run()
+        _Commit(lake, tree, facts, rows, check, provenance, more).run()
         after()
     finished = find_finished(lake, tree)
     if finished is None:
@@ -81,6 +92,17 @@ class _Commit:
     facts: DraftFacts
     rows: TreeRows
     check: BeforeCommit
+    provenance: Provenance | None = None
+    more: pa.Table | None = None
+
+    @property
+    def table(self) -> pa.Table:
+        """The rows with the further columns."""
+        table, more = self.rows.table, self.more
+        if more is not None:
+            for number, field in enumerate(more.schema):
+                table = table.append_column(field, more[number])
+        return table
 
     def run(self) -> None:
         if tree_table(self.lake, self.tree.dataset) is None and self._create():
@@ -92,7 +114,8 @@ class _Commit:
             self._revise,
             idempotency_key=str(self.tree),
             before_commit=self.check,
-            incoming=TREE_SCHEMA,
+            incoming=self.table.schema,
+            provenance=self.provenance,
             always=True,
         )
 
@@ -103,8 +126,9 @@ class _Commit:
             create(
                 self.lake,
                 self.tree.dataset,
-                TREE_SCHEMA,
-                self.rows.table.to_batches(BATCH_ROWS),
+                self.table.schema,
+                self.table.to_batches(BATCH_ROWS),
+                provenance=self.provenance,
                 properties={TREE: title},
                 idempotency_key=str(self.tree),
                 before_commit=self.check,
@@ -125,7 +149,7 @@ class _Commit:
         missing = np.ones(len(self.rows), np.bool_)
         if draft.table.current_snapshot() is not None:
             self._drop_others(draft, newest(draft, self.tree.dataset), missing)
-        added = self.rows.select(pa.array(missing)).table
+        added = self.table.filter(pa.array(missing))
         if added.num_rows:
             draft.add(missing.tobytes(), lambda: added.to_batches(BATCH_ROWS))
 
@@ -134,7 +158,8 @@ class _Commit:
         files = draft.files
         # All files at once: the look-up of paths costs as much for one of them.
         stored, live, ends = _rows_of_files(draft, source, files)
-        drops = live & ~self._mark(stored, live, missing)
+        # Further columns may have changed for each file.
+        drops = live & ~self._mark(stored, live, missing) if self.more is None else live
         for file, start, end in zip(files, [0, *ends], ends, strict=False):
             positions = np.flatnonzero(drops[start:end])
             if len(positions):

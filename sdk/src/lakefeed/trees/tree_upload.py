@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
 import pyarrow as pa
 
 from lakefeed.catalog.action import fence_value
+from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.snapshot_builder import BeforeCommit
 from lakefeed.errors import (
     CommitConflictError,
@@ -93,7 +95,7 @@ def _upload(draft: DraftTree, ready: Mapping[str, AnyFile | None], show_progress
         if show_progress:
             progress = stack.enter_context(counted(f"files of {draft.id.dataset}", "B"))
         for _ in range(MAX_ATTEMPTS):
-            if _append(draft, _Rows(draft, writer, progress).batches(ready), check):
+            if _append(draft, FileRows(draft.lake, writer, progress, draft.origins).batches(ready), check):
                 return
         raise CommitConflictError(
             f"the draft {str(draft.id)!r} was sealed and opened again {MAX_ATTEMPTS} times; try again"
@@ -121,19 +123,29 @@ def _append(draft: DraftTree, batches: Iterator[pa.RecordBatch], check: BeforeCo
     return True
 
 
-class _Rows:
-    """Makes the rows of files while it stores their contents."""
+@dataclass(frozen=True)
+class FileRows:
+    """Makes the rows of files while it stores their contents.
 
-    def __init__(self, draft: DraftTree, writer: BlobWriter, progress: Progress) -> None:
-        self._draft, self._writer, self._progress = draft, writer, progress
+    Attributes:
+        lake: the lake.
+        writer: the writer of contents.
+        progress: is told the numbers of bytes.
+        origins: the origins of files by path; those of others are null.
+    """
+
+    lake: Lake
+    writer: BlobWriter
+    progress: Progress
+    origins: Mapping[str, str | None]
 
     def batches(self, changes: Mapping[str, AnyFile | None]) -> Iterator[pa.RecordBatch]:
         """Yields changes. The contents that they name are durable after the last one."""
         others = {path: file for path, file in changes.items() if not isinstance(file, LocalFile)}
         yield from pending_changes(others).to_batches()
         files = iter([(path, file) for path, file in changes.items() if isinstance(file, LocalFile)])
-        fingerprints = FileFingerprints(self._draft.lake.settings.cache)
-        with ContentWriter(self._writer, fingerprints, self._progress) as contents:
+        fingerprints = FileFingerprints(self.lake.settings.cache)
+        with ContentWriter(self.writer, fingerprints, self.progress) as contents:
             before = None
             while group := list(islice(files, GROUP_FILES)):
                 sources = [
@@ -146,11 +158,10 @@ class _Rows:
                 before = group, pending
             if before is not None:
                 yield self._records(before[0], contents.finish(before[1]))
-        self._writer.flush()
+        self.writer.flush()
 
     def _records(self, group: list[tuple[str, LocalFile]], contents: list[StoredContent]) -> pa.RecordBatch:
-        origins = self._draft.origins
-        return _records(group, contents, [origins.get(path) for path, _ in group])
+        return _records(group, contents, [self.origins.get(path) for path, _ in group])
 
 
 def _records(

@@ -1,0 +1,121 @@
+"""The data of saved datasets: in memory, lazily, and as local copies."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lakefeed.catalog.lake import Lake
+from lakefeed.dataset.core import dataset_named
+from lakefeed.errors import TypeMismatchError
+from lakefeed.records.version_rows import TREE_KIND
+from lakefeed.registry import file_reads, record_rows
+from lakefeed.registry.file_loading import check_join
+from lakefeed.registry.record_rows import RecordRow
+from lakefeed.registry.run_inputs import reading
+
+if TYPE_CHECKING:
+    from lakefeed.dataset import Dataset as Rows
+    from lakefeed.registry.dataset_records import Dataset
+    from lakefeed.registry.file_records import File
+    from lakefeed.trees.file_tree import FileTree
+
+FILES_FORM = "files"
+
+
+def facts_of(row: RecordRow) -> Mapping[str, Any]:
+    """Returns the facts that the commit of a version recorded; empty for one of another writer."""
+    try:
+        facts = json.loads(row["facts_json"] or "{}")
+    except ValueError:  # of another program
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def is_files(row: RecordRow) -> bool:
+    """Returns whether a dataset is a list of files."""
+    return facts_of(row).get("form") == FILES_FORM
+
+
+def rows_of(lake: Lake, row: RecordRow) -> Rows:
+    """Returns a version as a `lakefeed.Dataset`, with the columns that it was saved with."""
+    own = lake.settings.catalog.namespace
+    name = row["table"] if row["namespace"] == own else f"{row['namespace']}.{row['table']}"
+    rows = dataset_named(lake, name, row["revision"], row["table_uuid"])
+    columns = facts_of(row).get("columns")
+    return rows.select(columns) if columns else rows
+
+
+def tree_of(lake: Lake, row: RecordRow) -> FileTree | None:
+    """Returns a version as a file tree; None if it is not one."""
+    from lakefeed.trees.file_tree import FileTree
+
+    if row["kind"] != TREE_KIND:
+        return None
+    return FileTree.get(f"{row['namespace']}.{row['table']}@{row['tree_id'] or 'v' + str(row['revision'])}")
+
+
+def member_uids(lake: Lake, row: RecordRow) -> list[str]:
+    """Returns the uids of the files of a dataset, in order; none for a table or a folder."""
+    if not is_files(row):
+        return []
+    table = rows_of(lake, row).select(["ordinal", "uid"]).to_arrow().sort_by("ordinal")
+    return [str(uid) for uid in table["uid"].to_pylist()]
+
+
+def files_of(dataset: Dataset) -> list[File]:
+    """Returns the files of a dataset, in order."""
+    from lakefeed.registry.data_kinds import FilesData
+    from lakefeed.registry.file_records import File
+
+    if dataset._row is None:
+        return list(dataset._data.files) if isinstance(dataset._data, FilesData) else []
+    with reading(is_run_input=False):
+        return [File._of_row(dataset._lake, row) for row in _member_rows(dataset)]
+
+
+def _member_rows(dataset: Dataset) -> Sequence[RecordRow]:
+    row = dataset._require_row("files")
+    uids = member_uids(dataset._lake, row)
+    known = {each["uid"]: each for each in record_rows.find_rows(dataset._lake, list(dict.fromkeys(uids)))}
+    return [known[uid] for uid in uids]
+
+
+def load(dataset: Dataset, join: Any, is_run_input: Any, max_bytes: int | None, options: Mapping[str, Any]) -> Any:
+    """Returns the data of a dataset in memory; see `Dataset.load`."""
+    row, lake = dataset._require_row("load"), dataset._lake
+    check_join(join)
+    with reading(is_run_input):
+        if is_files(row):
+            return file_reads.load(lake, _member_rows(dataset), join, max_bytes, options)
+        budget = file_reads.budget_of(lake, max_bytes)
+        return rows_of(lake, row).collect(max_bytes=budget, warn=False).to_pandas()
+
+
+def backed(dataset: Dataset, is_run_input: Any) -> Any:
+    """Returns lazy access to a dataset; see `Dataset.backed`."""
+    row = dataset._require_row("backed")
+    if not is_files(row):
+        return rows_of(dataset._lake, row)
+    with reading(is_run_input):
+        members = _member_rows(dataset)
+    if len(members) != 1:
+        raise TypeMismatchError(
+            f"backed opens one file, and {dataset!r} has {len(members)}; open each of .files, or train with mapped()"
+        )
+    return file_reads.backed(dataset._lake, members[0])
+
+
+def stage(dataset: Dataset, is_run_input: Any) -> str | list[str]:
+    """Returns local copies of the data of a dataset; see `Dataset.stage`."""
+    row, lake = dataset._require_row("stage"), dataset._lake
+    tree = tree_of(lake, row)
+    if tree is not None:
+        return str(tree.get_local_copy())
+    if not is_files(row):
+        raise TypeMismatchError(f"{dataset!r} is a table, which has no file to stage; use load() or .dataset")
+    with reading(is_run_input):
+        members = _member_rows(dataset)
+    paths = [file_reads.stage(lake, each) for each in members]
+    return paths[0] if len(paths) == 1 else paths

@@ -1,0 +1,110 @@
+"""Datasets are saved: contents first, then rows, facts and record in one commit."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from lakefeed.catalog.lake import Lake
+from lakefeed.dataset import Dataset as Rows
+from lakefeed.errors import UnsavedDatasetError
+from lakefeed.records.version_rows import DATASET_KIND, TREE_KIND
+from lakefeed.registry import record_rows
+from lakefeed.registry.content_identity import hash_of_folder, hash_of_rows, save_content
+from lakefeed.registry.data_kinds import AnnotatedData, FilesData, LocalData, RemoteData, TableData
+from lakefeed.registry.dataset_access import FILES_FORM, rows_of
+from lakefeed.registry.list_writes import save_list
+from lakefeed.registry.table_writes import write_rows
+from lakefeed.registry.tree_writes import TreeWrite, match_metadata, store_folder
+from lakefeed.registry.version_facts import VersionFacts
+from lakefeed.run.write_context import content_saving
+
+if TYPE_CHECKING:
+    from lakefeed.registry.dataset_records import Dataset
+
+logger = logging.getLogger(__name__)
+
+
+def new_token() -> str:
+    """Returns a text that was never used, which marks the version that a `Dataset` makes."""
+    return uuid.uuid4().hex
+
+
+def save_dataset(dataset: Dataset) -> None:
+    """Saves a dataset, or makes it the record of its content."""
+    lake, data = dataset._lake, dataset._data
+    match data:
+        case TableData():
+            uid = _save_table(lake, dataset, data.rows())
+        case FilesData():
+            uid = save_list(dataset, data.files, facts_of_new(dataset, FILES_FORM))
+        case AnnotatedData():
+            uid = _save_file(dataset, data.value)
+        case LocalData() | RemoteData():
+            uid = _save_folder(lake, dataset, data) if data.is_folder else _save_file(dataset, _location(data))
+    dataset._row, dataset._values = record_rows.require_row(lake, uid), {}
+
+
+def _location(data: LocalData | RemoteData) -> str:
+    return data.path if isinstance(data, LocalData) else data.url
+
+
+def _save_file(dataset: Dataset, value: Any) -> str:
+    """Saves one file and the dataset that consists of it."""
+    from lakefeed.registry.file_records import File
+
+    file = File(value, run=dataset._run_id, description=dataset._values["description"])
+    return save_list(dataset, (file,), facts_of_new(dataset, FILES_FORM))
+
+
+def facts_of_new(dataset: Dataset, form: str) -> VersionFacts:
+    """Returns the facts of the version that a dataset will be.
+
+    Raises:
+        UnsavedDatasetError: the dataset whose next version it is, is not saved yet.
+    """
+    former, values = dataset._former, dataset._values
+    if former is not None and former._row is None:
+        raise UnsavedDatasetError(f"is_new_version_of: {former!r} is not saved yet; call save() of it first")
+    chain = None if former is None else newest_of_chain(dataset, former)
+    return VersionFacts(
+        name=values["name"],
+        token=dataset._token,
+        description=values["description"],
+        reference=values["reference"],
+        reference_type=values["reference_type"],
+        labels=dataset._new_labels,
+        feature_sets=dataset._new_feature_sets,
+        label=values["version"],
+        run=dataset._run_id,
+        form=form,
+        dataset=None if chain is None else rows_of(dataset._lake, chain).name,
+    )
+
+
+def newest_of_chain(dataset: Dataset, former: Dataset) -> record_rows.RecordRow:
+    """Returns the newest row of the chain of a dataset. A warning says that the given one is not the newest."""
+    row = former._require_row("is_new_version_of")
+    newest = record_rows.find_chain(dataset._lake, row["stem"])[-1]
+    if newest["uid"] != row["uid"]:
+        logger.warning(
+            "is_new_version_of: %r is not the newest version of its chain; the new version comes after version %s",
+            former,
+            newest["label"],
+        )
+    return newest
+
+
+def _save_table(lake: Lake, dataset: Dataset, rows: Rows) -> str:
+    facts = facts_of_new(dataset, "table").with_hash(hash_of_rows(lake, rows))
+    return save_content(dataset, facts.hash, DATASET_KIND, lambda: write_rows(lake, rows, facts))
+
+
+def _save_folder(lake: Lake, dataset: Dataset, data: LocalData | RemoteData) -> str:
+    facts = facts_of_new(dataset, "tree")
+    with content_saving(lake) as (writer, _):
+        rows = store_folder(lake, writer, data)
+        meta = match_metadata(rows, dataset._meta)
+        facts = facts.with_hash(hash_of_folder(rows, meta))
+        return save_content(dataset, facts.hash, TREE_KIND, TreeWrite(lake, rows, facts, meta).commit)

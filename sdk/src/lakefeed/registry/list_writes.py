@@ -1,0 +1,74 @@
+"""Lists of files as datasets: a row for each file, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from lakefeed.catalog.lake import Lake
+from lakefeed.dataset import Dataset as Rows
+from lakefeed.media.file import FILE
+from lakefeed.records.version_rows import DATASET_KIND
+from lakefeed.registry import file_inserts, file_saving, record_rows
+from lakefeed.registry.content_identity import hash_of_files, save_content
+from lakefeed.registry.file_contents import store_files
+from lakefeed.registry.file_reads import handle_of
+from lakefeed.registry.record_rows import RecordRow
+from lakefeed.registry.table_writes import WrittenVersion, write_rows
+from lakefeed.registry.version_facts import VersionFacts
+from lakefeed.run.write_context import content_saving
+
+if TYPE_CHECKING:
+    from lakefeed.registry.dataset_records import Dataset
+    from lakefeed.registry.file_records import File
+
+LIST_COLUMNS: Final = ("ordinal", "uid", "key", "suffix", "sha256", "size", "file")
+"""The columns of a list of files."""
+
+
+def save_list(dataset: Dataset, files: Sequence[File], facts: VersionFacts) -> str:
+    """Saves a list of files, with those of its files that are not saved yet. Returns the uid of its record.
+
+    New files are invisible until the commit of the dataset. If there is a record of the list, they are removed again.
+    """
+    lake, new = dataset._lake, file_saving.unsaved(files)
+    with content_saving(lake) as (writer, check):
+        stored = store_files(lake, writer, [each._data for each in new])
+        rows = file_saving.new_files(new, stored)
+        check()
+        file_inserts.insert_files(lake, rows, facts.token)
+        try:
+            uids = {id(each): row.uid for each, row in zip(new, rows, strict=True)}
+            members = record_rows.find_rows(lake, [uids.get(id(each)) or str(each.uid) for each in files])
+            facts = facts.with_hash(hash_of_files([str(each["hash"]) for each in members]))
+            uid = save_content(dataset, facts.hash, DATASET_KIND, lambda: _write(lake, members, facts))
+        except BaseException:
+            file_inserts.drop_pending(lake, facts.token)
+            raise
+    file_inserts.drop_pending(lake, facts.token)  # nothing if the list was written, and its commit was seen
+    _adopt_written(lake, new, rows)
+    return uid
+
+
+def _write(lake: Lake, members: Sequence[RecordRow], facts: VersionFacts) -> WrittenVersion:
+    places = [(facts.token, str(row["uid"]), place) for place, row in enumerate(members)]
+    record_rows.insert_members(lake, places)
+    written = write_rows(lake, _rows_of(lake, members), facts, {"file": FILE.name})
+    record_rows.require_row(lake, written.uid)  # the registry catches up, and shows the members
+    return written
+
+
+def _rows_of(lake: Lake, members: Sequence[RecordRow]) -> Rows:
+    columns: dict[str, Any] = {
+        name: [row[name] for row in members] for name in ("uid", "key", "suffix", "sha256", "size")
+    }
+    columns["ordinal"] = list(range(len(members)))
+    columns["file"] = [handle_of(lake, row) for row in members]
+    return Rows.from_dict({name: columns[name] for name in LIST_COLUMNS})
+
+
+def _adopt_written(lake: Lake, files: Sequence[File], rows: Sequence[file_inserts.NewFile]) -> None:
+    """Makes files the records that were written; those of a list that was known stay new."""
+    known = {row["uid"] for row in record_rows.find_rows(lake, [each.uid for each in rows])}
+    pairs = [(file, row) for file, row in zip(files, rows, strict=True) if row.uid in known]
+    file_saving.adopt(lake, [file for file, _ in pairs], [row for _, row in pairs])

@@ -1,0 +1,95 @@
+"""Rows as the first version of a new dataset, or as the next version of one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from lakefeed.catalog.action import Fence, fence_value
+from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.schema import declared_schema
+from lakefeed.catalog.version_uids import version_uid
+from lakefeed.catalog.versions import DatasetVersion
+from lakefeed.dataset import Dataset as Rows
+from lakefeed.dataset.core import plan_of
+from lakefeed.errors import CommitConflictError, DatasetExistsError, FenceError
+from lakefeed.registry.version_facts import VersionFacts, candidate_names
+from lakefeed.registry.version_labels import choose_label, used_labels
+from lakefeed.run import row_edits, save
+from lakefeed.run.save import Writing
+
+MAX_ATTEMPTS: Final = 8
+LABEL_FENCE: Final = "registry.label"
+"""The fence that each new version moves, so that two writers do not choose one label."""
+
+
+@dataclass(frozen=True)
+class WrittenVersion:
+    """A version that was committed.
+
+    Attributes:
+        uid: the uid of its record.
+        dataset: the name of the dataset.
+        version: the number.
+    """
+
+    uid: str
+    dataset: str
+    version: int
+
+    @classmethod
+    def of(cls, dataset: str, version: DatasetVersion) -> WrittenVersion:
+        """Returns a version of a dataset."""
+        return cls(version_uid(version.table_uuid, version.version), dataset, version.version)
+
+
+def write_rows(
+    lake: Lake, rows: Rows, facts: VersionFacts, column_types: dict[str, str] | None = None
+) -> WrittenVersion:
+    """Writes rows as a version. Repeated calls with the same facts make one version.
+
+    Args:
+        lake: the lake.
+        rows: the rows.
+        facts: the facts of the version.
+        column_types: the file columns of a new dataset; None inspects a sample.
+
+    Raises:
+        SchemaError: the columns do not fit those of the dataset. Nothing is written.
+        InvalidArgumentError: the label is taken. Nothing is written.
+        CommitConflictError: other writers kept committing first. Nothing is written.
+    """
+    if facts.dataset is None:
+        return _create(lake, rows, facts, column_types)
+    for _ in range(MAX_ATTEMPTS):
+        try:
+            return _add(lake, rows, facts, facts.dataset)
+        except FenceError:
+            continue
+    raise CommitConflictError(f"other writers kept adding versions to {facts.dataset!r}; try again")
+
+
+def _create(lake: Lake, rows: Rows, facts: VersionFacts, column_types: dict[str, str] | None) -> WrittenVersion:
+    label = choose_label(facts.label, ())
+    fence = Fence(LABEL_FENCE, None, label)
+    writing = Writing(provenance=facts.provenance(label), idempotency_key=facts.token, fence=fence)
+    for name in candidate_names(lake, facts.name):
+        try:
+            version = save.save(
+                lake, plan_of(rows, "Dataset"), name, facts.description, column_types or "auto", writing
+            )
+            return WrittenVersion.of(name, version)
+        except DatasetExistsError:
+            continue  # another process was faster
+    raise CommitConflictError(f"other processes kept taking the names of {facts.name!r}; try again")
+
+
+def _add(lake: Lake, rows: Rows, facts: VersionFacts, name: str) -> WrittenVersion:
+    table = lake.table(name)
+    label = choose_label(facts.label, used_labels(table))
+    names = list(dict.fromkeys([*declared_schema(table).names, *rows.schema.names]))
+    if names != rows.schema.names:
+        facts = replace(facts, columns=rows.schema.names)
+    fence = Fence(LABEL_FENCE, fence_value(table, LABEL_FENCE), label)
+    writing = Writing(provenance=facts.provenance(label), idempotency_key=facts.token, fence=fence)
+    return WrittenVersion.of(name, row_edits.overwrite(lake, plan_of(rows, "Dataset"), name, writing, add_columns=True))

@@ -1,0 +1,104 @@
+"""The facts of a new version: chosen before its commit, and written with its rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from lakefeed.catalog.action import Provenance
+from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.properties import HASH, LABEL, RECORD
+from lakefeed.trees.tree_identity import slug
+
+MAX_NAMES: Final = 1_000
+"""The number of names that are tried for a new dataset."""
+
+
+@dataclass(frozen=True)
+class RecordProvenance(Provenance):
+    """Who writes a version, with the facts of its record.
+
+    Attributes:
+        entries: further entries of the snapshot summary.
+    """
+
+    entries: Mapping[str, str] = field(default_factory=dict)
+
+    def summary_entries(self) -> dict[str, str]:
+        """Returns the entries of the snapshot summary."""
+        return {**super().summary_entries(), **self.entries}
+
+
+@dataclass(frozen=True)
+class VersionFacts:
+    """The facts of a new version.
+
+    Attributes:
+        name: the name of its record.
+        token: a text of its own, so that a repeated save makes one version.
+        description: the description.
+        reference: the reference.
+        reference_type: the type of the reference.
+        labels: the names of its labels.
+        feature_sets: the names of its features, by slot.
+        label: the version label that was asked for; None for the next number.
+        hash: the hash of its content; empty until it is known.
+        run: the id of its run; None for the current one.
+        user: who writes; None for the user of the operating system.
+        form: the form of its data: "table", "tree" or "files".
+        columns: the names of its columns, if its dataset has others, too.
+        dataset: the name of the dataset whose next version it is; None for a new one.
+    """
+
+    name: str
+    token: str
+    description: str | None = None
+    reference: str | None = None
+    reference_type: str | None = None
+    labels: Sequence[str] = ()
+    feature_sets: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    label: str | None = None
+    hash: str = ""
+    run: str | None = None
+    user: str | None = None
+    form: str = "table"
+    columns: Sequence[str] = ()
+    dataset: str | None = None
+
+    def with_hash(self, hash: str) -> VersionFacts:
+        """Returns the facts with the hash of the content."""
+        return replace(self, hash=hash)
+
+    def provenance(self, label: str | None) -> RecordProvenance:
+        """Returns who writes, with the facts. ``label`` is None if the writer of the rows records it itself."""
+        entries = {HASH: self.hash, RECORD: json.dumps(self._record(), separators=(",", ":"))}
+        if label is not None:
+            entries[LABEL] = label
+        return RecordProvenance(run=self.run, user=self.user, entries=entries)
+
+    def _record(self) -> dict[str, Any]:
+        facts: dict[str, Any] = {
+            "name": self.name,
+            "description": self.description,
+            "reference": self.reference,
+            "reference_type": self.reference_type,
+            "labels": list(self.labels),
+            "feature_sets": {slot: list(names) for slot, names in self.feature_sets.items()},
+            "token": self.token,
+            "form": self.form,
+            "columns": list(self.columns),
+        }
+        return {name: value for name, value in facts.items() if value}
+
+
+def candidate_names(lake: Lake, name: str) -> list[str]:
+    """Returns names for a new dataset that were free a moment ago, the best first.
+
+    A name of which a dataset was deleted is not used again, so that the first version has the number 1.
+    """
+    base, taken = slug(name), {each.rpartition(".")[2] for each in lake.names()}
+    numbered = (base if number == 1 else f"{base[:58].rstrip('-_')}-{number}" for number in range(1, MAX_NAMES))
+    free = [each for each in numbered if each not in taken]
+    return [each for each in free[:20] if not lake.deletions(each)] or free[-1:]

@@ -1,0 +1,276 @@
+"""Datasets of every kind of data: saved whole or not at all, found again, and hardly changed afterwards."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+import lakefeed
+import lakefeed.registry as ln
+from lakefeed.catalog.lake import Lake
+from lakefeed.errors import (
+    BudgetExceededError,
+    ColumnNotFoundError,
+    CredentialsError,
+    ImmutableRecordError,
+    InUseError,
+    InvalidArgumentError,
+    MissingFileError,
+    RecordNotFoundError,
+    TypeMismatchError,
+    UnsavedDatasetError,
+    UnsupportedError,
+)
+
+pytestmark = pytest.mark.live  # many lakes
+
+
+def saved(data: object, name: str | None = "x", **facts: object) -> ln.Dataset:
+    dataset = ln.Dataset(data, name=name, **facts)  # type: ignore[arg-type]
+    dataset.save()
+    return dataset
+
+
+def frame(*values: int) -> pd.DataFrame:
+    return pd.DataFrame({"x": list(values)})
+
+
+@pytest.mark.parametrize(
+    "data",
+    [None, 7, b"x", {}, {"x": [1]}, [], ["a"], [frame(1)], (), object(), pd.Series([1]), float("nan"), "", "a\0b"],
+    ids=lambda data: type(data).__name__,
+)
+def test_data_of_other_types_are_errors_at_once(data: object) -> None:
+    with pytest.raises(InvalidArgumentError):
+        ln.Dataset(data, name="x")
+
+
+def test_arguments_are_checked_before_anything_is_read(lake: Lake) -> None:
+    with pytest.raises(InvalidArgumentError, match="needs a name"):
+        ln.Dataset(frame(1))
+    with pytest.raises(TypeMismatchError, match="must be a Dataset"):
+        ln.Dataset(frame(1), is_new_version_of=frame(1))  # type: ignore[arg-type]
+    with pytest.raises(TypeMismatchError, match="must be a File or a Dataset"):
+        ln.File("gone.csv", is_new_version_of=7)
+    with pytest.raises(InvalidArgumentError, match="meta describes"):
+        ln.Dataset(frame(1), name="x", meta=frame(1))
+    with pytest.raises(InvalidArgumentError, match="meta must be"):
+        ln.Dataset("folder", name="x", meta="meta.csv")
+    with pytest.raises(CredentialsError):
+        ln.Dataset("https://user:secret@example.com/x.csv", name="x")
+    for version in ("", " ", "a\n", "v" * 129, 7):
+        with pytest.raises(InvalidArgumentError, match="version must be"):
+            ln.Dataset(frame(1), name="x", version=version)  # type: ignore[arg-type]
+    for facts in ({"description": 7}, {"reference": 7}, {"labels": 7}, {"labels": [7]}, {"run": 7}):
+        with pytest.raises(InvalidArgumentError):
+            ln.Dataset(frame(1), name="x", **facts)  # type: ignore[arg-type]
+    unread = ln.Dataset("gone/", name="x")
+    with pytest.raises(MissingFileError):
+        unread.save()
+    assert lakefeed.list_datasets() == []
+
+
+def test_what_is_not_saved_has_provisional_facts(lake: Lake) -> None:
+    dataset = ln.Dataset(frame(1), name="x", labels=["raw"])
+    assert (dataset.uid, dataset.id, dataset.hash, dataset.created_at, dataset.run) == (None,) * 5
+    assert (dataset.version, dataset.initial_version, dataset.versions) == ("1", dataset, [])
+    third = ln.Dataset(frame(3), is_new_version_of=ln.Dataset(frame(2), is_new_version_of=dataset))
+    assert (third.version, third.initial_version, third.name) == ("3", dataset, "x")
+    assert dataset.labels.list() == ["raw"]
+    for method in ("load", "backed", "stage"):
+        with pytest.raises(UnsavedDatasetError, match="is not saved yet"):
+            getattr(dataset, method)()
+    with pytest.raises(UnsavedDatasetError, match="call save"):
+        third.save()
+
+
+def test_a_record_has_the_facts_of_its_commit(lake: Lake) -> None:
+    dataset = saved(
+        frame(1, 2),
+        "Two numbers",
+        description="d",
+        reference="r-1",
+        reference_type="id",
+        labels=["raw", ln.ULabel("b")],
+    )
+    found = ln.Dataset.get(str(dataset.uid))
+    assert found == dataset
+    assert found is not dataset
+    for record in (dataset, found):
+        assert (record.name, record.description, record.version) == ("Two numbers", "d", "1")
+        assert (record.reference, record.reference_type) == ("r-1", "id")
+        assert record.labels.list() == ["b", "raw"]
+        assert record.created_by is not None
+        assert len(str(record.uid)) == 20
+        assert len(str(record.hash)) == 64
+        assert (record.visibility, record.files, record.file, record.tree) == (ln.Visibility.default, [], None, None)
+        assert record.dataset.to_pandas()["x"].tolist() == [1, 2]
+    assert ln.Dataset.get(str(dataset.uid)[:16]) == dataset
+    assert [each.name for each in lakefeed.list_datasets()] == [dataset.dataset.name]
+    dataset.save()
+    assert len(dataset.dataset.list_versions()) == 1
+    with pytest.raises(RecordNotFoundError):
+        ln.Dataset.get("0" * 20)
+
+
+def test_a_saved_record_hardly_changes(lake: Lake) -> None:
+    dataset = saved(frame(1))
+    for name in ("name", "version", "hash", "uid", "run", "initial_version", "created_at", "key"):
+        if name != "key":
+            with pytest.raises(ImmutableRecordError, match="'description'"):
+                setattr(dataset, name, "y")
+    with pytest.raises(AttributeError, match="no field 'nmae'"):
+        dataset.nmae = "y"
+    with pytest.raises(InvalidArgumentError):
+        dataset.description = 7  # type: ignore[assignment]
+    with pytest.raises(InvalidArgumentError, match=r"0 \(default\)"):
+        dataset.visibility = 9  # type: ignore[assignment]
+    dataset.description, dataset.reference, dataset.visibility = "new", "r", ln.Visibility.hidden  # type: ignore[misc]
+    dataset.save()
+    dataset.labels.add("checked")
+    found = ln.Dataset.get(str(dataset.uid))
+    assert (found.description, found.reference, found.visibility) == ("new", "r", 1)
+    assert found.labels.list() == ["checked"]
+    assert not ln.Dataset.filter(name="x")
+    assert ln.Dataset.filter(visibility=1).one() == dataset
+    dataset.labels.remove("checked")
+    assert len(found.labels) == 0
+
+
+def test_identical_content_is_one_record(lake: Lake, caplog: pytest.LogCaptureFixture) -> None:
+    first = saved(frame(1, 2), "first")
+    with caplog.at_level(logging.INFO, "lakefeed.registry"):
+        second = saved(pa.table({"x": [1, 2]}), "second")
+    assert (second == first, second.name, len(caplog.records)) == (True, "first", 1)
+    assert saved(lakefeed.Dataset.from_dict({"x": [1, 2]}), "rows") == first
+    assert saved(frame(2, 1), "order") != first
+    assert saved(pd.DataFrame({"x": [1.0, 2.0]}), "type") != first
+    assert saved(pd.DataFrame({"y": [1, 2]}), "name") != first
+    twice = saved(frame(1, 2), "twice", allow_duplicate=True)
+    assert (twice != first, twice.hash) == (True, first.hash)
+    first.delete()
+    twice.delete()
+    assert saved(frame(1, 2), "again") not in (first, twice)
+
+
+def test_versions_have_labels_of_their_own(lake: Lake, caplog: pytest.LogCaptureFixture) -> None:
+    first = saved(frame(1), "numbers", version="2024.1")
+    second = saved(frame(1, 2), None, is_new_version_of=first)
+    assert (first.version, second.version, second.name) == ("2024.1", "2", "numbers")
+    with pytest.raises(InvalidArgumentError, match=r"'2024.1' is taken.*'2', '2024.1'"):
+        saved(frame(3), None, is_new_version_of=second, version="2024.1")
+    with caplog.at_level(logging.WARNING, "lakefeed.registry"):
+        third = saved(frame(3), None, is_new_version_of=first)
+    assert "is not the newest version" in caplog.text
+    assert [each.version for each in first.versions] == ["2024.1", "2", "3"]
+    assert third.initial_version == second.initial_version == first.initial_version == first
+    assert [record.load()["x"].tolist() for record in third.versions] == [[1], [1, 2], [3]]
+    assert ln.Dataset.filter(name="numbers", latest=True).one() == third
+    assert lakefeed.Dataset(third.dataset.name, version="2024.1").count() == 1
+
+
+def test_each_version_has_its_own_columns(lake: Lake) -> None:
+    first = saved(pd.DataFrame({"a": [1], "b": ["x"]}), "columns")
+    second = saved(pd.DataFrame({"c": [2.5], "a": [2]}), None, is_new_version_of=first)
+    assert first.load().columns.tolist() == ["a", "b"]
+    assert second.load().to_dict("list") == {"c": [2.5], "a": [2]}
+
+
+def test_two_datasets_of_one_name_are_two_chains(lake: Lake) -> None:
+    first, second = saved(frame(1), "same"), saved(frame(2), "same")
+    assert first.dataset.name != second.dataset.name
+    assert (first.version, second.version) == ("1", "1")
+    assert len(ln.Dataset.filter(name="same")) == 2
+
+
+def test_a_folder_has_versions_metadata_and_a_tree(lake: Lake, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "a.txt").write_text("a")
+    (folder / "sub/b.txt").write_text("b")
+    first = saved(folder, "photos", meta=pd.DataFrame({"path": ["a.txt"], "kind": ["plain"]}))
+    assert first.tree is not None
+    assert first.tree.list_files() == ["a.txt", "sub/b.txt"]
+    assert first.dataset.to_pandas()["kind"].fillna("").tolist() == ["plain", ""]
+    assert saved(str(folder), "other", meta=pa.table({"path": ["a.txt"], "kind": ["plain"]})) == first
+    (folder / "a.txt").write_text("changed")
+    second = saved(folder, None, is_new_version_of=first)
+    assert (second.version, second.initial_version == first) == ("2", True)
+    assert (Path(str(second.stage())) / "a.txt").read_text() == "changed"
+    assert (Path(str(first.stage())) / "a.txt").read_text() == "a"
+    with pytest.raises(ColumnNotFoundError, match="'path'"):
+        saved(folder, "x", meta=frame(1))
+    for paths in (["gone.txt"], ["a.txt", "a.txt"]):
+        with pytest.raises(InvalidArgumentError, match="path"):
+            saved(folder, "x", meta=pa.table({"path": paths}))
+    with pytest.raises(InvalidArgumentError, match="rename"):
+        saved(folder, "x", meta=pa.table({"path": ["a.txt"], "etag": ["x"]}))
+
+
+def test_files_keep_their_order_and_may_occur_twice(lake: Lake, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.csv").write_text(f"x\n{name}\n")
+    a, b = ln.File(tmp_path / "a.csv", key="raw/a.csv"), ln.File(tmp_path / "b.csv")
+    a.save()
+    dataset = saved([b, a, b], "list")
+    assert dataset.load()["x"].tolist() == ["b", "a", "b"]
+    assert [each.uid for each in dataset.files] == [b.uid, a.uid, b.uid]
+    assert ln.File.filter(dataset=dataset).count() == 2
+    assert saved([b, a, b], "same") == dataset
+    assert saved([a, b, b], "other order") != dataset
+    with pytest.raises(InUseError, match="dataset list") as caught:
+        a.delete(permanent=True)
+    assert len(caught.value.users) == 2
+    a.delete()
+    assert dataset.load()["x"].tolist() == ["b", "a", "b"]
+    with pytest.raises(TypeMismatchError, match="opens one file"):
+        dataset.backed()
+
+
+def test_loads_are_bounded_and_files_of_several_kinds_are_not_joined(lake: Lake, tmp_path: Path) -> None:
+    dataset = saved(frame(*range(1000)), "numbers")
+    with pytest.raises(BudgetExceededError):
+        dataset.load(max_bytes=100)
+    (tmp_path / "a.csv").write_text("x\n1\n")
+    (tmp_path / "a.txt").write_text("text")
+    text = ln.File(tmp_path / "a.txt")
+    mixed = saved([ln.File(tmp_path / "a.csv"), text], "mixed")
+    with pytest.raises(TypeMismatchError, match=r"'.csv', '.txt'"):
+        mixed.load()
+    with pytest.raises(BudgetExceededError, match="max_bytes=4"):
+        text.load(max_bytes=3)
+    with pytest.raises(InvalidArgumentError, match="join must be"):
+        mixed.load(join="left")  # type: ignore[arg-type]
+    with pytest.raises(TypeMismatchError, match=r"opens \.h5ad files"):
+        text.backed()
+
+
+def test_the_trash_and_what_is_deleted_for_good(lake: Lake) -> None:
+    first = saved(frame(1), "numbers")
+    second = saved(frame(2), None, is_new_version_of=first)
+    second.delete()
+    assert ln.Dataset.filter(name="numbers").one() == first
+    assert ln.Dataset.filter(name="numbers", latest=True).one() == first
+    assert ln.Dataset.get(str(second.uid)).load()["x"].tolist() == [2]
+    with pytest.raises(InvalidArgumentError, match="permanent=True"):
+        second.delete()
+    with pytest.raises(UnsupportedError, match="collect_garbage"):
+        first.delete(storage=False)
+    second.restore()
+    assert [each.version for each in ln.Dataset.filter(name="numbers").order_by("created_at")] == ["1", "2"]
+    second.delete(permanent=True)
+    assert [each.version for each in first.dataset.list_versions()] == [1]
+    assert ln.Dataset.filter(name="numbers").list() == [first]
+
+
+def test_versions_of_other_writers_are_records(lake: Lake) -> None:
+    lakefeed.Dataset.from_dict({"x": [1]}).save("plain", description="of a plain save")
+    record = ln.Dataset.filter(name="plain").one()
+    assert (record.version, record.description, record.load()["x"].tolist()) == ("1", "of a plain save", [1])
+    second = saved(frame(5), None, is_new_version_of=record)
+    assert (second.version, second.name) == ("2", "plain")
+    assert lakefeed.Dataset("plain").to_pandas()["x"].tolist() == [5]
