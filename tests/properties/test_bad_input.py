@@ -18,6 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import h5py
+import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -34,6 +36,7 @@ from lakefeed import (
     FileTree,
     GarbageReport,
     Lineage,
+    MappedCells,
     Provenance,
     RemovedRows,
     Run,
@@ -54,6 +57,7 @@ from lakefeed import (
     lineage,
     list_datasets,
     lit,
+    map_anndata,
     sparse_field,
     track,
     udf,
@@ -590,10 +594,23 @@ CALLS: dict[str, Call] = {
     "Term.starts_with": Call(col("s").starts_with, {"prefix": "a"}, {"prefix": TEXT}),
     "Term.ends_with": Call(col("s").ends_with, {"suffix": "a"}, {"suffix": TEXT}),
     "Term.contains": Call(col("s").contains, {"part": "a"}, {"part": TEXT}),
+    "map_anndata": Call(map_anndata, {"files": "cells.h5ad", "stream": True}, {
+        "files": Kind(lambda value: False, ("gone.h5ad", "rows.csv", ["cells.h5ad", "gone.h5ad"])),
+        "label_keys": Kind(lambda value: value is None or value == []),
+        "join_vars": one_of("auto", "inner", None, bad=("outer",)), "encode_labels": FLAG, "parallel": FLAG,
+        "stream": FLAG, "layer": Kind(lambda value: value is None), "sparse": FLAG, "dict_rows": FLAG,
+        "dtype": Kind(lambda value: False, ("float31", "U5"))}),
+    "MappedCells.collate": Call(lambda rows: MAPPED[0].collate(rows), {}, {"rows": Kind(lambda value: False)}),
+    "MappedCells.get_label_weights": Call(lambda keys: MAPPED[0].get_label_weights(keys), {},
+                                          {"keys": Kind(lambda value: False)}),
+    "MappedCells.close": Call(lambda: MAPPED[0].close()),
     "TorchLoader.set_epoch": Call(lambda epoch: loader().set_epoch(epoch), {"epoch": 1}, {"epoch": WHOLE}),
     "TorchLoader.load_state_dict": Call(lambda state: loader().load_state_dict(state), {}, {"state": STATE}),
     "TorchLoader.state_dict": Call(lambda: loader().state_dict()),
 }  # fmt: skip
+
+MAPPED: list[MappedCells] = []
+"""The rows of a .h5ad file."""
 
 RESULTS = {DatasetVersion, Changes, GarbageReport, Lineage, SchemaChanges}
 """Made by the library, only read by others."""
@@ -630,6 +647,16 @@ def methods(kind: type) -> set[str]:
     }
 
 
+def write_cells(path: Path) -> None:
+    """Writes a .h5ad file of 3 x 2 numbers."""
+    with h5py.File(path, "w") as file:
+        file["X"] = np.eye(3, 2, dtype="f4")
+        for table, names in (("obs", ["c0", "c1", "c2"]), ("var", ["g0", "g1"])):
+            file[f"{table}/_index"] = names
+            file[f"{table}/_index"].attrs["encoding-type"] = "string-array"
+            file[table].attrs.update({"encoding-type": "dataframe", "encoding-version": "0.2.0", "_index": "_index"})
+
+
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where all calls are made: each is tested to leave it as it was."""
@@ -639,6 +666,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "work" / "rows.csv").write_text("a,s\n1,x\n")
     (folder / "work" / "rows" / "rows.csv").write_text("a,s\n1,x\n")
     (folder / "work" / "pic.bin").write_bytes(b"picture")
+    write_cells(folder / "work" / "cells.h5ad")
+    MAPPED.append(map_anndata(folder / "work" / "cells.h5ad", stream=True))
     return folder
 
 
@@ -660,7 +689,7 @@ def there(shared: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     TREES[True], TREES[False] = version, FileTree.create("tree", "p", version)
 
 
-POOLS = ("ThreadPoolExecutor", "lakefeed-files", "lakefeed-web-deadline")
+POOLS = ("ThreadPoolExecutor", "lakefeed-arrays", "lakefeed-files", "lakefeed-web-deadline")
 """Threads of the process, made once: PyIceberg's pool, which has no name, and those that fetch files."""
 
 

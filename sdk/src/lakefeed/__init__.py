@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from lakefeed._sparse import sparse_field
+    from lakefeed.arrays.mapped_cells import MappedCells, map_anndata
     from lakefeed.catalog.action import Fence, Provenance
     from lakefeed.catalog.schema_changes import SchemaChanges
     from lakefeed.catalog.versions import DatasetVersion
@@ -44,6 +45,7 @@ __all__ = [  # noqa: RUF022 - as sorted() sorts, whatever is written in capitals
     "Image",
     "Lineage",
     "MCAP",
+    "MappedCells",
     "MappedDataset",
     "Model3D",
     "Provenance",
@@ -67,6 +69,7 @@ __all__ = [  # noqa: RUF022 - as sorted() sorts, whatever is written in capitals
     "lineage",
     "list_datasets",
     "lit",
+    "map_anndata",
     "sparse_field",
     "track",
     "udf",
@@ -77,6 +80,7 @@ if not TYPE_CHECKING:  # else a type checker would take any name
         __name__,
         {
             "_sparse": ("sparse_field",),
+            "arrays.mapped_cells": ("MappedCells", "map_anndata"),
             "catalog.action": ("Fence", "Provenance"),
             "catalog.schema_changes": ("SchemaChanges",),
             "catalog.versions": ("DatasetVersion",),

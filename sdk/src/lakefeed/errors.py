@@ -44,6 +44,7 @@
     ├── CommitError                (RuntimeError)       a commit failed; nothing of it is visible
     │   ├── CommitConflictError                         other writers kept winning
     │   └── FenceError                                  another run moved the fence first
+    ├── ClosedError                (RuntimeError)       an object that was closed
     ├── StateMismatchError         (ValueError)         a checkpoint that belongs to other data or another plan
     ├── BudgetExceededError        (MemoryError)        more bytes than the caller allowed
     ├── MissingDependencyError     (ImportError)        an optional library that is not installed
@@ -347,6 +348,10 @@ class CommitConflictError(CommitError):
 
 class FenceError(CommitError):
     """Another run moved the fence first. These rows were not written."""
+
+
+class ClosedError(LakefeedError, RuntimeError):
+    """The object was closed. The message says how to open another one."""
 
 
 class StateMismatchError(LakefeedError, ValueError):

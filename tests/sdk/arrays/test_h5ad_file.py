@@ -105,8 +105,8 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
 def test_rows_of_all_types_and_compressions(kind: Callable[[Any], Any], tmp_path: Path) -> None:
     path = tmp_path / "cells.h5ad"
     compressions: tuple[dict[str, Any], ...] = ({"compression": "gzip"}, {"compression": "lzf"}, {})
-    for (rows, columns), options in itertools.product(((0, 3), (1, 1), (57, 33), (900, 40)), compressions):
-        for dtype in ("f4", "f8", "i4", "u1", "?", *([] if kind is csr else ["f2", ">f4"])):
+    for (rows, columns), options in itertools.product(((0, 3), (1, 1), (257, 33)), compressions):
+        for dtype in ("f4", "f8", "u1", "?", *([] if kind is csr else ["f2", ">f4"])):
             values = matrix(rows, columns, dtype)
             write(path, kind(values), **options)
             check_rows(open_h5ad(path), values.astype(values.dtype.newbyteorder("=")))
@@ -129,7 +129,8 @@ def test_arrays_of_all_chunks_are_read(data: st.DataObject, tmp_path_factory: py
         expected[:written] = np.arange(expected[:written].size).reshape(expected[:written].shape)
         array[:written] = expected[:written]
         layout = read_layout(array, "array.h5")
-    array = ChunkedArray(LocalBytes(str(path)), layout, data.draw(st.none() | st.just(ChunkCache(3, 1 << 20))))
+    cache = data.draw(st.none() | st.builds(ChunkCache, st.just(3), st.just(1 << 20)))
+    array = ChunkedArray(LocalBytes(str(path), "array.h5"), layout, cache)
     for _ in range(3):
         start, stop = sorted(data.draw(st.lists(st.integers(0, shape[0]), min_size=2, max_size=2)))
         np.testing.assert_array_equal(array.read(start, stop), expected[start:stop])

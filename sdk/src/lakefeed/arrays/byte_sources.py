@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from time import time_ns
 from typing import Any, BinaryIO, Final, Protocol, cast, runtime_checkable
 
 from lakefeed._units import KIB
+from lakefeed.arrays.decode_threads import thread_count
 from lakefeed.config import Settings
 from lakefeed.errors import FormatError, InvalidArgumentError
 from lakefeed.storage.cache.file_fingerprints import FileFingerprints, fingerprint_row, status_fingerprint
@@ -30,6 +32,7 @@ from lakefeed.storage.remote.retrying_file import (
 from lakefeed.storage.urls import display_url, local_path
 
 AHEAD_BYTES: Final = 64 * KIB
+NO_AHEAD: Final = 1
 BUFFER_BYTES: Final = 64 * KIB
 MAX_STREAMS: Final = 8
 HEAD_BYTES: Final = 64
@@ -61,6 +64,11 @@ class ByteSource(Protocol):
         """The path or URL, for messages."""
         ...
 
+    @property
+    def parallel(self) -> int:
+        """The number of reads that are worth doing at the same time."""
+        ...
+
     def read(self, start: int, size: int) -> bytes:
         """Returns bytes from ``start``; fewer at the end of the file."""
         ...
@@ -76,17 +84,24 @@ class ByteSource(Protocol):
 
 @dataclass(frozen=True)
 class LocalBytes:
-    """A local file. It is opened for each read, so that no descriptor stays open."""
+    """A local file. It is opened for each read, so that no descriptor stays open.
+
+    Attributes:
+        path: the absolute path.
+        name: the path as it was given, for messages.
+        states: the state that the file must have.
+    """
 
     path: str
+    name: str
     states: Identities = field(default_factory=Identities, compare=False, repr=False)
 
     @property
-    def name(self) -> str:
-        return self.path
+    def parallel(self) -> int:
+        return thread_count()
 
     def read(self, start: int, size: int) -> bytes:
-        with access_errors(self.path), LocalFile(self.path, self.path, self.states) as file:
+        with access_errors(self.name), LocalFile(self.name, self.path, self.states) as file:
             pieces, left = [], size
             while left and (piece := os.pread(file.fileno(), left, start + size - left)):  # a call takes at most 2 GiB
                 pieces.append(piece)
@@ -94,19 +109,19 @@ class LocalBytes:
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def open(self) -> BinaryIO:
-        with access_errors(self.path):
-            return _buffered(LocalFile(self.path, self.path, self.states))
+        with access_errors(self.name):
+            return _buffered(LocalFile(self.name, self.path, self.states))
 
     def content_key(self) -> str:
         """Returns the SHA-256. Files that were hashed before are not read again."""
-        with access_errors(self.path):
+        with access_errors(self.name):
             status = os.stat(self.path)  # noqa: PTH116
         known = FileFingerprints(Settings.load().cache)
         (content,) = known.find([(self.path, status_fingerprint(status))])
         if content is not None:
             return content[0].hex()
         read_ns = time_ns()
-        with access_errors(self.path):
+        with access_errors(self.name):
             digest, _ = sha256_file(self.path)
         row = fingerprint_row(self.path, status, read_ns, bytes.fromhex(digest), self.read(0, HEAD_BYTES))
         known.add([] if row is None else [row])
@@ -118,18 +133,19 @@ class StreamBytes:
 
     Args:
         name: the name of the file, for messages.
-        opener: opens a stream; pickled with this.
+        opener: opens a stream, given the number of bytes to fetch beyond those asked for; pickled with this.
         key: hex digits that identify the content.
         most: the number of streams that may be open.
     """
 
-    def __init__(self, name: str, opener: Callable[[], BinaryIO], key: str | None, most: int = MAX_STREAMS) -> None:
+    def __init__(self, name: str, opener: Callable[[int], BinaryIO], key: str | None, most: int = MAX_STREAMS) -> None:
         self._name, self._opener, self._key, self._most = name, opener, key, most
         self._reset()
 
     def _reset(self) -> None:
         self._process = os.getpid()
         self._idle: list[BinaryIO] = []
+        weakref.finalize(self, _close_all, self._idle, self._process).atexit = False
         self._lock = Lock()
         self._turns = BoundedSemaphore(self._most)
 
@@ -137,13 +153,17 @@ class StreamBytes:
     def name(self) -> str:
         return self._name
 
+    @property
+    def parallel(self) -> int:
+        return self._most
+
     def read(self, start: int, size: int) -> bytes:
         with self._stream() as stream:
             stream.seek(start)
             return stream.read(size)
 
     def open(self) -> BinaryIO:
-        return _buffered(self._opener())
+        return _buffered(self._opener(AHEAD_BYTES))
 
     def content_key(self) -> str:
         if self._key is None:
@@ -167,7 +187,7 @@ class StreamBytes:
             with self._lock:
                 stream = self._idle.pop() if self._idle else None
             if stream is None:
-                stream = self._opener()
+                stream = self._opener(NO_AHEAD)
             try:
                 yield stream
             except BaseException:
@@ -182,6 +202,12 @@ class StreamBytes:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._reset()
+
+
+def _close_all(streams: list[BinaryIO], process: int) -> None:
+    if os.getpid() == process:
+        for stream in streams:
+            stream.close()
 
 
 def byte_source(file: Any) -> ByteSource:
@@ -203,23 +229,31 @@ def _source_at(url: Any) -> ByteSource:
         raise InvalidArgumentError(f"a file must be a path, a URL or a file of a dataset, got {url!r:.80}")
     path = local_path(url)
     if path is not None:
-        source = LocalBytes(os.path.abspath(path))  # noqa: PTH100 - links stay as they are
+        source = LocalBytes(os.path.abspath(path), url)  # noqa: PTH100 - links stay as they are
         source.read(0, 1)
         return source
     states = Identities()
     identity = identity_at(url, states)
     validator = identity.tag or identity.modified
     key = None if validator is None else hashlib.sha256(f"{url} {validator} {identity.size}".encode()).hexdigest()
-    return StreamBytes(display_url(url).strip("'"), partial(open_retrying, url, AHEAD_BYTES, states), key)
+    return StreamBytes(display_url(url).strip("'"), partial(_open_url, url, states), key)
 
 
 def _source_of_handle(handle: FileHandle) -> ByteSource:
     name = handle.name or handle.sha256 or "a file without a name"
     if handle.sha256 is not None and handle.store is not None:
-        return StreamBytes(name, handle.open, handle.sha256)
+        return StreamBytes(name, partial(_open_handle, handle), handle.sha256)
     if handle.url is not None and handle.sha256 is None:
         return _source_at(str(handle.path()) if local_path(handle.url) is not None else handle.url)
-    return StreamBytes(name, handle.open, handle.sha256, most=1)  # the stream holds the whole content
+    return StreamBytes(name, partial(_open_handle, handle), handle.sha256, most=1)  # the stream holds the whole content
+
+
+def _open_url(url: str, states: Identities, ahead: int) -> BinaryIO:
+    return cast(BinaryIO, open_retrying(url, ahead, states))
+
+
+def _open_handle(handle: FileHandle, ahead: int) -> BinaryIO:
+    return handle.open()
 
 
 def check_suffix(source: ByteSource, suffixes: tuple[str, ...]) -> None:

@@ -49,7 +49,7 @@ class CellMatrix(Protocol):
 
     @property
     def is_sparse(self) -> bool:
-        """Whether rows are `SparseRows`, not arrays."""
+        """True if rows are `SparseRows`, not arrays."""
         ...
 
     def read(self, start: int, stop: int) -> Rows:
@@ -104,13 +104,18 @@ class SparseMatrix:
     def read(self, start: int, stop: int) -> SparseRows:
         bounds = self.indptr[start : max(stop, start) + 1]
         low, high = int(bounds[0]), int(bounds[-1])
-        return SparseRows(bounds - low, check_indices(self.indices.read(low, high), self), self.data.read(low, high))
+        indices = self._checked(self.indices.read(low, high))
+        return SparseRows(bounds - low, indices, self.data.read(low, high))
 
     def take(self, rows: Positions) -> SparseRows:
         starts, stops = self.indptr[rows], self.indptr[rows + 1]
         indptr = np.concatenate(([0], np.cumsum(stops - starts)))
-        indices = check_indices(self.indices.take_ranges(starts, stops), self)
+        indices = self._checked(self.indices.take_ranges(starts, stops))
         return SparseRows(indptr, indices, self.data.take_ranges(starts, stops))
+
+    def _checked(self, indices: Values) -> Values:
+        require_columns(indices, self.shape[1], self.name)
+        return indices.astype(index_dtype(self.shape[1]), copy=False)
 
 
 def index_dtype(columns: int) -> np.dtype[Any]:
@@ -118,19 +123,13 @@ def index_dtype(columns: int) -> np.dtype[Any]:
     return np.dtype(np.int32 if columns <= np.iinfo(np.int32).max else np.int64)
 
 
-def check_indices(indices: Values, matrix: SparseMatrix) -> Values:
-    """Returns column numbers in the type of `index_dtype`.
-
-    Raises:
-        FormatError: a number is not that of a column.
-    """
+def require_columns(indices: Values, columns: int, name: str) -> None:
+    """Raises FormatError that names a file if a number is not that of a column."""
     if len(indices):
-        columns = matrix.shape[1]
         require_sound(
             int(indices.min()) >= 0 and int(indices.max()) < columns,
-            matrix.name, f"its indices hold a number that is not one of the {columns} columns",
+            name, f"its indices hold a number that is not one of the {columns} columns",
         )  # fmt: skip
-    return indices.astype(index_dtype(matrix.shape[1]), copy=False)
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,15 @@ def _inflate() -> Decode:
         from isal import isal_zlib
     except ImportError:
         return lambda content, size: zlib.decompress(content, bufsize=size)
-    return lambda content, size: isal_zlib.decompress(content, bufsize=size)
+    failure: Any = isal_zlib.error
+
+    def inflate(content: Any, size: int) -> Any:
+        try:
+            return isal_zlib.decompress(content, bufsize=size)
+        except failure as error:
+            raise ValueError(str(error)) from None
+
+    return inflate
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -18,6 +18,7 @@ from lakefeed.arrays.hdf5_layout import MISSING, ChunkLayout, open_hdf5
 from lakefeed.errors import FormatError
 
 Values: TypeAlias = npt.NDArray[Any]
+Place: TypeAlias = Callable[[int, Values], None]
 
 GAP_BYTES: Final = 64 * KIB
 """Other bytes up to this length are read too, because another read would take longer."""
@@ -106,8 +107,14 @@ class ChunkedArray:
         self.read_into(out, start)
         return out
 
-    def read_into(self, out: Values, start: int) -> None:
-        """Fills ``out`` with the rows from ``start``. Holds a few decoded chunks at a time."""
+    def read_into(self, out: Values, start: int, check: Callable[[Values], object] | None = None) -> None:
+        """Fills ``out`` with the rows from ``start``. Holds a few decoded chunks at a time.
+
+        Args:
+            out: an array of the rows to read, of any type of numbers.
+            start: the first row.
+            check: is called with the values of each chunk before they are used.
+        """
         if not out.size:
             return
         numbers = self._chunks_of_rows(np.arange(start // self.rows_per_chunk, self._row_end(start + len(out))))
@@ -115,7 +122,10 @@ class ChunkedArray:
         def place(number: int, chunk: Values) -> None:
             rows, *columns = self._layout.box(number)
             low, high = max(rows.start, start), min(rows.stop, start + len(out))
-            out[(slice(low - start, high - start), *columns)] = chunk[low - rows.start : high - rows.start]
+            part = chunk[low - rows.start : high - rows.start]
+            if check is not None:
+                check(part)
+            out[(slice(low - start, high - start), *columns)] = part
 
         self._visit(numbers, place)
 
@@ -163,7 +173,7 @@ class ChunkedArray:
         across = int(np.prod(self._grid[1:], dtype=np.int64))
         return (bands[:, None] * across + np.arange(across)).reshape(-1)
 
-    def _visit(self, numbers: npt.NDArray[np.int64], place: Any) -> None:
+    def _visit(self, numbers: npt.NDArray[np.int64], place: Place) -> None:
         """Calls ``place(number, chunk)`` for each chunk, in several threads."""
         if not self._layout.direct:
             self._visit_with_h5py(numbers, place)
@@ -176,13 +186,13 @@ class ChunkedArray:
             else:
                 place(number, chunk)
         groups = list(self._groups(left))
-        run_in_threads(lambda group: self._read_group(group, place), groups, len(groups))
+        run_in_threads(lambda group: self._read_group(group, place), groups, min(len(groups), self._source.parallel))
 
     def _known(self, number: int) -> Values | None:
         if self._layout.offsets[number] == MISSING:
             shape = tuple(part.stop - part.start for part in self._layout.box(number))
             return np.broadcast_to(np.array(self._layout.fill, self.dtype), shape)
-        return None if self._cache is None else self._cache.get((self._layout.path, number))
+        return None if self._cache is None else self._cache.get(self._key(number))
 
     def _groups(self, numbers: Sequence[int]) -> Iterator[list[int]]:
         """Yields chunks that are read at once."""
@@ -200,7 +210,7 @@ class ChunkedArray:
         if group:
             yield group
 
-    def _read_group(self, group: Sequence[int], place: Any) -> None:
+    def _read_group(self, group: Sequence[int], place: Place) -> None:
         offsets, sizes = self._layout.offsets, self._layout.sizes
         start = int(offsets[group[0]])
         content = memoryview(self._source.read(start, int(offsets[group[-1]] + sizes[group[-1]]) - start))
@@ -228,10 +238,10 @@ class ChunkedArray:
             values: Values = file[self._layout.path][self._layout.box(number)]
             return values.astype(self.dtype, copy=False)
 
-    def _visit_with_h5py(self, numbers: npt.NDArray[np.int64], place: Any) -> None:
+    def _visit_with_h5py(self, numbers: npt.NDArray[np.int64], place: Place) -> None:
         left = []
         for number in numbers.tolist():
-            chunk = None if self._cache is None else self._cache.get((self._layout.path, number))
+            chunk = None if self._cache is None else self._cache.get(self._key(number))
             if chunk is None:
                 left.append(number)
             else:
@@ -244,9 +254,12 @@ class ChunkedArray:
                     self._remember(number, chunk)
                     place(number, chunk)
 
+    def _key(self, number: int) -> tuple[str, str, int]:
+        return self._source.name, self._layout.path, number
+
     def _remember(self, number: int, chunk: Values) -> None:
         if self._cache is not None:
-            self._cache.add((self._layout.path, number), chunk)
+            self._cache.add(self._key(number), chunk)
 
 
 def require_sound(condition: bool, name: str, reason: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from threading import Lock
 from typing import Any, Final, TypeVar
@@ -22,24 +22,22 @@ def thread_count() -> int:
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(thread_count(), thread_name_prefix=THREAD_NAME)
+    return ThreadPoolExecutor(MAX_THREADS, thread_name_prefix=THREAD_NAME)
 
 
-def run_in_threads(work: Callable[[T], object], items: Iterable[T], size: int) -> None:
+def run_in_threads(work: Callable[[T], object], items: Iterable[T], threads: int) -> None:
     """Calls ``work`` with each item, in several threads. After an error, no thread begins another item.
 
     Args:
         work: the function. It is called in any order.
         items: the items. They are taken one by one.
-        size: the number of items.
+        threads: the number of threads, with the caller's.
 
     Raises:
         BaseException: the first error of ``work``.
     """
     turns = _Turns(items)
-    helpers: list[Future[None]] = []
-    if size > 1:
-        helpers = [_pool().submit(turns.work_off, work) for _ in range(min(thread_count(), size) - 1)]
+    helpers = [_pool().submit(turns.work_off, work) for _ in range(threads - 1)]
     turns.work_off(work)
     for helper in helpers:
         if not helper.cancel():

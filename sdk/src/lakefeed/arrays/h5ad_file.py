@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final
 
 from lakefeed.arrays.byte_sources import ByteSource, byte_source, check_suffix
@@ -42,6 +43,10 @@ class H5adFile:
             with open_hdf5(self.source) as file:
                 self._shape = _length(file, "obs", self.name), _length(file, "var", self.name)
         return self._shape
+
+    def hold_open(self) -> AbstractContextManager[object]:
+        """Returns a context in which the structure is read from one open file. Other threads wait for its end."""
+        return open_hdf5(self.source)
 
     @property
     def layers(self) -> list[str]:
@@ -125,6 +130,13 @@ class H5adFile:
         self.__init__(state["source"])  # type: ignore[misc]  # a new object
 
 
+def locate_h5ad(file: Any) -> H5adFile:
+    """Returns a .h5ad file whose name was checked, but not its content; see `open_h5ad`."""
+    source = byte_source(file)
+    check_suffix(source, SUFFIXES)
+    return H5adFile(source)
+
+
 def open_h5ad(file: Any) -> H5adFile:
     """Returns a .h5ad file, after a check that it is one.
 
@@ -136,9 +148,7 @@ def open_h5ad(file: Any) -> H5adFile:
         MissingFileError: there is no such file.
         FormatError: the file is not a .h5ad file, or it is damaged or truncated.
     """
-    source = byte_source(file)
-    check_suffix(source, SUFFIXES)
-    opened = H5adFile(source)
+    opened = locate_h5ad(file)
     opened.shape  # noqa: B018 - reads the file
     return opened
 
@@ -182,7 +192,10 @@ def _read_index(file: Any, table: str, name: str) -> Any:
         return _read_frame(file, table, name).index
     with format_errors(name):
         key = item.attrs.get("_index", "_index")
-        return _read_element(item[key.decode() if isinstance(key, bytes) else key], name)
+        index = item[key.decode() if isinstance(key, bytes) else key]
+        if index.attrs.get("encoding-type") == "string-array":  # what most files have; AnnData takes a second to import
+            return index.asstr()[()]
+        return _read_element(index, name)
 
 
 def _length(file: Any, table: str, name: str) -> int:

@@ -1,4 +1,4 @@
-"""Where the chunks of an HDF5 dataset lie in its file."""
+"""The locations of the chunks of HDF5 datasets in their file."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ NUMERIC_KINDS: Final = "biuf"
 
 _h5py_lock = RLock()
 """Held while a file is open in h5py, so that no process is forked meanwhile: a child must not have such a file."""
+_open_files: dict[int, Any] = {}
 
 os.register_at_fork(before=_h5py_lock.acquire, after_in_parent=_h5py_lock.release, after_in_child=_h5py_lock.release)
 
@@ -32,15 +33,24 @@ os.register_at_fork(before=_h5py_lock.acquire, after_in_parent=_h5py_lock.releas
 def open_hdf5(source: ByteSource) -> Iterator[Any]:
     """Yields an ``h5py.File`` over a stream, so that there is no lock on the file. Closes it at the end of the block.
 
-    One thread at a time has a file open, as h5py has one lock for everything.
+    One thread at a time has files open, as h5py has one lock for everything. Inside a block for a source, a further
+    block for it uses the same file.
 
     Raises:
         FormatError: the file is not HDF5, or it is damaged or truncated.
         MissingDependencyError: h5py is not installed.
     """
     h5py = require_library("h5py")
-    with _h5py_lock, format_errors(source.name), opened(source) as stream, h5py.File(stream, "r") as file:
-        yield file
+    with _h5py_lock, format_errors(source.name):
+        if id(source) in _open_files:
+            yield _open_files[id(source)]
+            return
+        with opened(source) as stream, h5py.File(stream, "r") as file:
+            _open_files[id(source)] = file
+            try:
+                yield file
+            finally:
+                del _open_files[id(source)]
 
 
 def require_library(name: str) -> Any:
