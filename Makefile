@@ -80,6 +80,7 @@ pictures: $(INSTALLED) ## the pictures of docs/concepts.md, from real runs
 
 screenshots: $(INSTALLED) browser ## the pictures in docs/images, from a running UI
 	$(TEST_ENV) SCREENSHOTS=$(CURDIR)/docs/images $(BIN)/python -m pytest tests/orchestration/test_live.py $(ARGS)
+	$(BIN)/python examples/lineage_picture.py docs/images/lineage.svg
 
 ui: $(INSTALLED) ## Dagster's UI on the home of the demo
 	$(call dagster_home,$(DEMO_HOME)/dagster)

@@ -24,9 +24,11 @@ from dataset_assets.heartbeat import heartbeat
 from dataset_assets.profile_metadata import profile_metadata
 from dataset_assets.run_tags import tag_outages
 from dataset_assets.synchronization import NO_PARTITIONS, UNCHANGING, unchanging_tags
+from dataset_assets.tracking import version_metadata
 from lakefeed.checks import Check
 from lakefeed.errors import LakefeedError
 from lakefeed.profiles import profiles
+from lakefeed.provenance import Lineages
 
 SIGNATURE = Signature(
     [Parameter("context", Parameter.POSITIONAL_OR_KEYWORD, annotation=AssetExecutionContext)],
@@ -88,8 +90,11 @@ def dataset_asset(spec: DatasetSpec, writers: Sequence[AssetKey], group: str) ->
                     )
                     context.log_event(event)
                 raise
+            lineages = Lineages.read() if reports else None
             for partition, each in reports.items():
-                context.add_asset_metadata(profile_metadata(each, spec.columns, spec.lineage), partition_key=partition)
+                facts = profile_metadata(each, spec.columns, spec.lineage)
+                facts |= {} if lineages is None else version_metadata(lineages, each.profile.version)
+                context.add_asset_metadata(facts, partition_key=partition)
             return MaterializeResult(
                 check_results=check_results(key, spec.checks, list(reports.values())), data_version=UNCHANGING
             )

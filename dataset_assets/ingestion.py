@@ -26,6 +26,7 @@ from dataset_assets.asset_keys import identifier, ingest_key, key_of, op_name
 from dataset_assets.heartbeat import heartbeat
 from dataset_assets.run_tags import UNFINISHED, WORK_TAG, is_canceled_recently
 from dataset_assets.synchronization import UNCHANGING
+from dataset_assets.tracking import tracked
 from lakefeed.ingest import FileSource, FolderSource, Source, arrivals, ingest, quarantine_of
 
 EVERY_MINUTE = "* * * * *"
@@ -109,7 +110,7 @@ def ingestion_asset(declared: Ingestion, group: str) -> AssetsDefinition:
 
     @multi_asset(name=op_name(key), outs={"result": output})
     def ingest_new_rows(context: AssetExecutionContext) -> MaterializeResult:  # type: ignore[type-arg]  # subscripted, Dagster does not know it
-        with heartbeat(context):
+        with heartbeat(context), tracked(context, f"ingest {declared.name}", f"ingest {declared.name}"):
             results = []
             for result in ingest(source, run=context.run.run_id):
                 context.log.info("%d files, %d rows: v%d", len(result.files), result.rows, result.version)

@@ -25,6 +25,7 @@ from dataset_assets.heartbeat import heartbeat
 from dataset_assets.profile_metadata import column_lineage, column_schema, run_link
 from dataset_assets.run_tags import WORK_TAG, tag_outages
 from dataset_assets.synchronization import unchanging_tags
+from dataset_assets.tracking import tracked
 from lakefeed import Dataset
 from lakefeed.catalog import Lake, list_versions
 from lakefeed.routines import (
@@ -75,7 +76,7 @@ def routine_asset(declared: Routine, open_sources: Iterable[str] = ()) -> Assets
         backfill_policy=None if several else BackfillPolicy.single_run(),
     )
     def run(context: AssetExecutionContext):  # type: ignore[no-untyped-def]  # a generator without items
-        with heartbeat(context), tag_outages(context):
+        with heartbeat(context), tag_outages(context), tracked(context, f"routine {declared.name}", declared.fn):
             requested = None if several else requested_versions(context)
             results = list(_run_pending(context, declared, requested or []))
             for partition, facts in _reports(declared, requested, results):

@@ -4,7 +4,8 @@
     python examples/train_digits.py --version 3 --work /tmp/run
 
 The second call continues from the checkpoint that the first one left: the same rows in the same order, to the last bit
-of the weights. Needs a dataset with ``id``, ``label`` and ``features`` (``make demo`` makes ``digits_features``).
+of the weights. It registers the model, so that ``lakefeed lineage /tmp/run/model.pt`` names the version, the order and
+the code that made it. Needs a dataset with ``id``, ``label`` and ``features`` (of ``make demo``).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 import torch
 from torch import nn
 
+import lakefeed
 from lakefeed import Dataset
 
 logger = logging.getLogger("train_digits")
@@ -41,15 +43,20 @@ def main() -> None:
     sides = rows.train_test_split(test_size=0.2, seed=0, by="id")
     loader = sides["train"].shuffle(seed=1, global_=False, window=1_000).to_torch(batch_size=BATCH_ROWS)
     options.work.mkdir(parents=True, exist_ok=True)
-    run = Run(loader, options.work / "checkpoint.pt")
-    run.train(options.stop_after)
-    report: dict[str, Any] = {"first_step": run.begun, "steps": run.steps, "ids": run.ids, "weights": run.digest()}
+    training = Training(loader, options.work / "checkpoint.pt")
+    with lakefeed.track("train digits", params=options) as run:
+        training.train(options.stop_after)
+        if options.stop_after is None:
+            torch.save(training.model.state_dict(), options.work / "model.pt")
+            run.log_file(options.work / "model.pt")
+    report: dict[str, Any] = {"first_step": training.begun, "steps": training.steps, "ids": training.ids}
+    report["weights"] = training.digest()
     if options.stop_after is None:
-        report |= {"accuracy": run.accuracy(sides["test"]), "rows_per_second": throughput(sides["train"])}
-    (options.work / f"report-{run.begun}.json").write_text(json.dumps(report))
+        report |= {"accuracy": training.accuracy(sides["test"]), "rows_per_second": throughput(sides["train"])}
+    (options.work / f"report-{training.begun}.json").write_text(json.dumps(report))
 
 
-class Run:
+class Training:
     """A model and how far its training has come; picks up the checkpoint if there is one."""
 
     def __init__(self, loader: Any, checkpoint: Path) -> None:

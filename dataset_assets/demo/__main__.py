@@ -18,7 +18,7 @@ from dataset_assets.defs.digits import deliveries, digits_features
 from dataset_assets.demo.landing import DELIVERIES, land
 from dataset_assets.demo.server import ROOT, DagsterError, Server, running, tail
 from dataset_assets.demo.training import Trained, TrainingError, train
-from lakefeed import Dataset
+from lakefeed import Dataset, lineage
 from lakefeed.errors import LakefeedError
 from lakefeed.ingest import arrivals
 from lakefeed.routines import history, pending
@@ -57,7 +57,7 @@ def main() -> int:
     except (DemoError, DagsterError, TrainingError, LakefeedError, OSError) as error:
         print(error, flush=True)
         return 1
-    print(report(trained))
+    print(report(trained, home / "training" / "resumed" / "model.pt"))
     return 0
 
 
@@ -126,7 +126,7 @@ def check_rows() -> None:
     say(f"{len(digits)} digits, {len(features)} feature rows, the same ids")
 
 
-def report(trained: Trained) -> str:
+def report(trained: Trained, model: Path) -> str:
     """The short report at the end."""
     lines = ["", "versions"]
     for name in NAMES:
@@ -146,9 +146,24 @@ def report(trained: Trained) -> str:
             f"  resume      exact: stopped at step {trained.stopped} of {trained.total}; the {trained.rows} rows drawn",
             "              and every weight are as without a stop",
             f"  accuracy    {trained.accuracy:.3f} on held-out digits",
+            "lineage of the model, from its sources",
+            *lineage_of(model),
             f"done in {time.monotonic() - begun:.0f} s. Look at it in Dagster's UI: make ui",
         ]
     )
+
+
+def lineage_of(model: Path) -> list[str]:
+    """Returns a line for each version, run and file from which the model was made, and for the model."""
+    graph = lineage(model, down=0)
+    nodes = [node for node in graph.nodes if node.kind != "code"]
+    orders = {edge.source: edge.facts for edge in graph.edges if "seed" in edge.facts}
+    lines = []
+    for node in sorted(nodes, key=lambda each: (each.steps, each.at or 0)):
+        order = orders.get(node.id)
+        note = "" if order is None else f", plan {order['plan']}, seed {order['seed']}, up to epoch {order['epoch']}"
+        lines.append(f"  {node.kind:8} {node.label}{note}")
+    return lines
 
 
 @contextmanager

@@ -43,6 +43,7 @@ Columns: TypeAlias = tuple[tuple[str, str], ...]
 """The names and types of columns."""
 
 MAX_TABLES: Final = 20_000
+DAGSTER_PREFIX: Final = "dagster:"
 EMPTY: Final[Mapping[str, Any]] = {}
 
 
@@ -206,6 +207,11 @@ def _entries(snapshot: Snapshot) -> Mapping[str, str]:
     return EMPTY if snapshot.summary is None else snapshot.summary.additional_properties
 
 
+def canonical_run(run: str | None) -> str | None:
+    """Returns the id of a run. A run of Dagster has its id there, with or without a prefix."""
+    return None if run is None else run.removeprefix(DAGSTER_PREFIX) or run
+
+
 def _rows(snapshot: Snapshot) -> int:
     entries = _entries(snapshot)
     text = entries.get(ROWS) or entries.get("total-records") or "0"
@@ -234,7 +240,7 @@ def _version_fact(
         None if before is None or _replaces_all(entries, rows.get(before, 0)) else numbers.get(before),
         snapshot.timestamp_ms,
         rows[snapshot.snapshot_id],
-        entries.get(RUN),
+        canonical_run(entries.get(RUN)),
         entries.get(CODE),
         inputs,
         more,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lakefeed._validate import check_whole
+from lakefeed._variables import did_you_mean
 from lakefeed.catalog import versions
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.version_numbers import number_of_snapshot
@@ -16,7 +18,7 @@ from lakefeed.dataset import lake_of, plan_of
 from lakefeed.dataset.core import Core
 from lakefeed.errors import CatalogUnavailableError, DatasetNotFoundError, FileError, InvalidArgumentError, quoted_list
 from lakefeed.plan import lineage as plan_lineage
-from lakefeed.provenance import lake_facts, run_store, tracked_run
+from lakefeed.provenance import column_origins, lake_facts, run_store, tracked_run
 from lakefeed.provenance.event_transport import lake_namespace
 from lakefeed.provenance.lineage_graph import Lineage
 from lakefeed.provenance.lineage_walk import LineageWalk
@@ -41,7 +43,8 @@ def lineage(x: Any, up: int | None = None, down: int | None = None) -> Lineage:
         x: a dataset, or the name of one (the newest version, or all versions of a deleted one); ``"photos@7"`` or
             ``"photos@stable"``; a version as `Dataset.list_versions` returns it; a `Run`, or the id of one; a file as
             `Run.log_file` returns it, or the path of one that was registered, which is found by its content. Of a
-            dataset that is derived from others, it is the lineage of those.
+            dataset that is derived from others, it is the lineage of those. ``"photos.width"`` is a column, as far as
+            the commits of routines say what it is made of.
         up: the most steps towards what it was made of. 0 is none, None is all.
         down: the most steps towards what was made of it. 0 is none, None is all.
 
@@ -60,11 +63,32 @@ def lineage(x: Any, up: int | None = None, down: int | None = None) -> Lineage:
     most_up = None if up is None else check_whole(up, "up")
     most_down = None if down is None else check_whole(down, "down")
     lake = lake_of(x) if isinstance(x, Core) else Lake.current()
-    tracked_run.flush_all()
-    tables = lake_facts.read_tables(lake)
-    index = OriginIndex(tables, _registry_facts(lake, tables))
-    graph = LineageWalk(index).lineage(_keys(lake, index, x), most_up, most_down)
-    return Lineage(graph.nodes, graph.edges, lake_namespace(lake))
+    return Lineages.read(lake).of(x, most_up, most_down)
+
+
+@dataclass(frozen=True)
+class Lineages:
+    """The lineages in a lake as it was when they were read, for several questions."""
+
+    lake: Lake
+    index: OriginIndex
+
+    @classmethod
+    def read(cls, lake: Lake | None = None) -> Lineages:
+        """Reads what is new in the lake (None: the current one) and its registry."""
+        lake = Lake.current() if lake is None else lake
+        tracked_run.flush_all()
+        tables = lake_facts.read_tables(lake)
+        return cls(lake, OriginIndex(tables, _registry_facts(lake, tables)))
+
+    def of(self, x: Any, up: int | None = None, down: int | None = None) -> Lineage:
+        """Returns the lineage of something, as `lineage` does."""
+        column = column_origins.find_column(self.index, x) if isinstance(x, str) else None
+        if column is not None:
+            graph = column_origins.ColumnWalk(self.index).lineage(column, up, down)
+        else:
+            graph = LineageWalk(self.index).lineage(_keys(self.lake, self.index, x), up, down)
+        return replace(graph, namespace=lake_namespace(self.lake))
 
 
 def _registry_facts(lake: Lake, tables: Any) -> RegistryFacts:
@@ -78,7 +102,7 @@ def _registry_facts(lake: Lake, tables: Any) -> RegistryFacts:
 def _keys(lake: Lake, index: OriginIndex, x: Any) -> list[Key]:
     """Returns the keys of what a caller means."""
     if isinstance(x, Run):
-        return [RunKey(x.id)]
+        return [RunKey(lake_facts.canonical_run(x.id) or x.id)]
     if isinstance(x, LoggedFile):
         return [FileKey(x.uid)]
     if isinstance(x, DatasetVersion) and x.table_uuid:
@@ -117,8 +141,9 @@ def _keys_of_text(lake: Lake, index: OriginIndex, text: str) -> list[Key]:
         keys = [VersionKey(uuid, n) for uuid, every in numbers.items() for n in every if chosen in (None, n)]
         if keys:
             return list(keys)
-    if text in set(index.runs()):
-        return [RunKey(text)]
+    run = lake_facts.canonical_run(text)
+    if run in set(index.runs()):
+        return [RunKey(str(run))]
     if text in index.registry.files:
         return [FileKey(text)]
     path = Path(text)
@@ -128,7 +153,10 @@ def _keys_of_text(lake: Lake, index: OriginIndex, text: str) -> list[Key]:
     if files:
         return [FileKey(each.uid) for each in files]
     names = sorted({each.name for each in index.tables.values() if each.state == "present"})
-    raise DatasetNotFoundError(f"no dataset, run or registered file {text!r}; the datasets are {quoted_list(names)}")
+    near = did_you_mean([name], names)
+    raise DatasetNotFoundError(
+        f"no dataset, run or registered file {text!r}; the datasets are {quoted_list(names)}.{near}"
+    )
 
 
 def _numbers(index: OriginIndex, table: str) -> list[int]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 if TYPE_CHECKING:
     import pyarrow as pa
 
-NodeKind: TypeAlias = Literal["version", "run", "code", "file"]
+NodeKind: TypeAlias = Literal["version", "run", "code", "file", "column"]
 EdgeKind: TypeAlias = Literal["read", "wrote", "previous", "copy", "code"]
 
 
@@ -19,7 +19,8 @@ class LineageNode:
 
     Attributes:
         id: the id of the node in the graph.
-        kind: "version" of a dataset, "run", "code" of a run, or "file" that a run has registered.
+        kind: "version" of a dataset, "run", "code" of a run, "file" that a run has registered, or "column"
+            of a dataset.
         name: the name of the dataset, run, code or file.
         label: a short text for people, such as "photos v7".
         version: the number of the version; None for other kinds.

@@ -18,6 +18,7 @@ FILLS: Final[Mapping[str, tuple[str, str]]] = {
     "run": ("#fdf0d8", "#c07f16"),
     "code": ("#efeaf8", "#7456b3"),
     "file": ("#e2f4e6", "#2f8f4e"),
+    "column": ("#e3f0fb", "#2f76b5"),
 }
 """The fill and the line of a box, by kind."""
 GONE: Final = ("deleted", "expired", "trash", "failed", "aborted")

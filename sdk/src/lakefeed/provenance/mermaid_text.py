@@ -14,6 +14,7 @@ SHAPES: Final[Mapping[str, tuple[str, str]]] = {
     "run": ("([", "])"),
     "code": ("{{", "}}"),
     "file": ("[/", "/]"),
+    "column": ("[", "]"),
 }
 ARROWS: Final[Mapping[str, str]] = {"read": "-->", "wrote": "-->", "previous": "-.->", "copy": "-.->", "code": "-.->"}
 SPECIAL = re.compile(r"[^\w .,:@+()/-]")

@@ -186,15 +186,14 @@ def _input(dataset: EventDataset, namespace: str) -> dict[str, Any]:
 
 def _output(dataset: EventDataset, namespace: str) -> dict[str, Any]:
     value = _dataset(dataset, namespace)
-    counts = {"rowCount": dataset.rows, "size": dataset.size}
-    known = {name: count for name, count in counts.items() if count is not None}
-    if known:
-        value["outputFacets"] = {
-            "outputStatistics": _facet(
-                f"{FACETS}/1-0-2/OutputStatisticsOutputDatasetFacet.json#/$defs/OutputStatisticsOutputDatasetFacet",
-                **known,
-            )
-        }
+    size = {} if dataset.size is None else {"size": dataset.size}
+    if dataset.rows is not None:
+        schema = "OutputStatisticsOutputDatasetFacet"
+        counts = {"rowCount": dataset.rows, **size}
+        statistics = _facet(f"{FACETS}/1-0-2/{schema}.json#/$defs/{schema}", **counts)
+        value["outputFacets"] = {"outputStatistics": statistics}
+    elif size:  # of a file, which has no rows; the statistics demand their number
+        value["outputFacets"] = {"lakefeed": _facet(f"{SPEC}/OutputDatasetFacet", **size)}
     return value
 
 

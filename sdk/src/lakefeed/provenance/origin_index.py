@@ -137,12 +137,14 @@ class OriginIndex:
         if original is not None:
             yield Origin(original, "copy")
             return
+        located = ((self._source_of(span), span.since) for span in version.spans)
+        spans = [Origin(source, "read", since) for source, since in located if source is not None]
+        yield from spans
+        # What the run has read of the sources for earlier commits is not part of this one.
+        tables = {origin.source.table for origin in spans if isinstance(origin.source, VersionKey)}
         for read in version.inputs:
-            yield Origin(VersionKey(read.table, read.version), "read", read.since)
-        for span in version.spans:
-            source = self._source_of(span, key.table)
-            if source is not None:
-                yield Origin(source, "read", span.since)
+            if read.table not in tables:
+                yield Origin(VersionKey(read.table, read.version), "read", read.since)
         if version.parent is not None:
             yield Origin(VersionKey(key.table, version.parent), "previous")
 
@@ -151,7 +153,7 @@ class OriginIndex:
             if read.at <= file.at:
                 yield Origin(VersionKey(read.table, read.version), "read", read.since)
 
-    def _source_of(self, span: SourceSpan, output: str) -> VersionKey | None:
+    def _source_of(self, span: SourceSpan) -> VersionKey | None:
         candidates = self._snapshots.get(span.snapshot, []) if span.snapshot is not None else []
         named = self.names.get(span.dataset, [])
         for key in candidates:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -41,7 +41,7 @@ class RunRecorder:
         self._environment: dict[str, object] | None = None
         self._written: dict[ReadKey, VersionRead] = {}
         self._thread: threading.Thread | None = None
-        self._dirty = self._closed = False
+        self._dirty = self._closed = self._forking = False
         self.failure: str | None = None
         self.after_fork()
 
@@ -135,7 +135,23 @@ class RunRecorder:
         run_store.write_run(self._lake, self.record, self._environment, new)
         self._written.update((read.key, read) for read in new)
 
+    def before_fork(self) -> None:
+        """Waits until no thread writes to the database.
+
+        SQLite believes in a child process that the transactions of its parent go on, and so finds the file locked.
+        """
+        self._forking = self._lock.acquire(timeout=END_SECONDS)
+
+    def after_fork_in_parent(self) -> None:
+        """Lets threads write again."""
+        if self._forking:
+            self._lock.release()
+
+    def exclusive(self) -> AbstractContextManager[object]:
+        """Returns a context manager in which this process is not forked, and no other thread writes the run."""
+        return self._lock
+
     def after_fork(self) -> None:
-        """Makes new locks: those of the parent may have been held by a thread that this process does not have."""
+        """Makes new locks: those of the parent are held by a thread that this process does not have."""
         self._lock, self._starting, self._wake = threading.RLock(), threading.Lock(), threading.Event()
         self._thread = None

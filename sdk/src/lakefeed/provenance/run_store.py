@@ -17,6 +17,7 @@ from lakefeed.catalog.current_run import VersionRead
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.running_code import RunningCode
 from lakefeed.catalog.version_uids import ALPHABET, STEM_CHARACTERS, random_uid, revision_uid, table_stem, text_uid
+from lakefeed.provenance.lake_facts import canonical_run
 from lakefeed.provenance.run_record import RunRecord, RunStatus, now_ms
 from lakefeed.records.inserts import insert_new
 from lakefeed.records.record_registry import Registry
@@ -207,8 +208,9 @@ def read_facts(lake: Lake, tables: Iterable[str]) -> RegistryFacts:
     stems = {table_stem(each): each for each in tables}
     with Registry.open(lake).read() as connection:
         code = {str(row.uid): _code_text(row) for row in connection.execute(TRANSFORM.select())}
-        rows = connection.execute(RUN.select()).all()
-        ids = {str(row.uid): str(row.external or row.uid) for row in rows}
+        rows = list(connection.execute(RUN.select()))
+        ids = {str(row.uid): canonical_run(row.external) or str(row.uid) for row in rows}
+        rows.sort(key=lambda row: row.name is not None)  # a run of Dagster may have a row for each form of its id
         runs = {ids[str(row.uid)]: _run_fact(row, code, ids) for row in rows}
         inputs: dict[str, list[VersionRead]] = {}
         for row in connection.execute(INPUT.select().order_by(INPUT.c.at)):

@@ -60,7 +60,7 @@ def log_file(lake: Lake, recorder: RunRecorder, path: Any, key: Any) -> LoggedFi
         writer.flush()
         check()
         recorder.flush()
-        with Registry.open(lake).write() as connection:
+        with recorder.exclusive(), Registry.open(lake).write() as connection:
             fact = run_store.add_file(
                 connection, recorder.record, name, name if key is None else key, blob.sha256, blob.size
             )

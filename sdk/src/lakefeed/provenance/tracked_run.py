@@ -165,7 +165,7 @@ class Run:
 def track(
     name: str | None = None,
     *,
-    params: Mapping[str, Any] | None = None,
+    params: Mapping[str, Any] | argparse.Namespace | None = None,
     run_id: str | None = None,
     transform: str | Callable[..., Any] | None = None,
 ) -> Run:
@@ -258,6 +258,16 @@ def flush_all() -> None:
         run._recorder.try_flush()
 
 
+def _before_fork() -> None:
+    for run in list(_running.values()):
+        run._recorder.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    for run in list(_running.values()):
+        run._recorder.after_fork_in_parent()
+
+
 def _after_fork() -> None:
     for run in _running.values():
         run._state.lock = threading.Lock()
@@ -271,5 +281,5 @@ def _end_all() -> None:
         run._end(RunStatus.FAILED if failed else RunStatus.COMPLETED)
 
 
-os.register_at_fork(after_in_child=_after_fork)
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork)
 atexit.register(_end_all)

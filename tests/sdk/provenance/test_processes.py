@@ -1,0 +1,139 @@
+"""Runs over processes: those that are killed, forked, spawned, or end without a word."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lakefeed import Dataset, lineage, track
+from lakefeed.catalog import current_run
+from lakefeed.catalog.lake import Lake
+from lakefeed.provenance import run_store
+from lakefeed.provenance.lake_facts import read_tables
+from lakefeed.provenance.run_store import RegistryFacts
+from tests.sdk.processes import Program
+
+pytestmark = pytest.mark.live
+
+
+def registry() -> RegistryFacts:
+    lake = Lake.current()
+    return run_store.read_facts(lake, read_tables(lake))
+
+
+def save(name: str, *values: int) -> None:
+    Dataset.from_dict({"x": list(values)}).save(name, if_exists="append")
+
+
+READ_AND_WRITE = """
+    import sys
+    from lakefeed import Dataset, track
+
+    with track("killed", run_id=sys.argv[1]):
+        for number in range(1, 4):
+            Dataset("a", version=number).to_arrow()
+            print(number, flush=True)
+            Dataset.from_dict({"x": [number]}).save("out", if_exists="append")
+"""
+
+
+def test_a_killed_run_leaves_versions_with_all_of_their_inputs_or_none(home: Path) -> None:
+    for value in range(3):
+        save("a", value)
+    draw = random.Random(7)
+    for attempt in range(6):
+        program = Program(READ_AND_WRITE, f"run-{attempt}")
+        for _ in range(attempt % 4):
+            program.stdout.readline()
+        time.sleep(draw.uniform(0, 0.06))
+        program.kill()
+        program.finish()
+    versions = Dataset("out").list_versions() if Dataset.exists("out") else []
+    table = read_tables(Lake.current())
+    (facts,) = [each for each in table.values() if each.name == "out"]
+    count = dict.fromkeys((each.run for each in versions), 0)
+    for number in sorted(facts.versions):
+        version = facts.versions[number]
+        count[version.run] += 1
+        assert [each.version for each in version.inputs] == list(range(1, count[version.run] + 1))
+    runs = registry().runs
+    assert all(runs[each].status in ("running", "completed", "unknown") for each in count if each in runs)
+    assert len(lineage("out", down=0).nodes) > 2
+
+
+def _read(name: str) -> None:
+    Dataset(name).to_arrow()
+
+
+def test_forked_processes_belong_to_the_run_and_spawned_ones_join_it(home: Path) -> None:
+    for name in ("a", "b", "c", "d"):
+        save(name, 1)
+    with track("main") as main:
+        Dataset("a").to_arrow()
+        child = os.fork()  # while the thread of the run begins to write
+        if not child:
+            _read("b")
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        forked = multiprocessing.get_context("fork").Process(target=_read, args=("c",))
+        forked.start()
+        forked.join()
+        code = "import sys; from lakefeed import Dataset, track; track(run_id=sys.argv[1]); Dataset('d').to_arrow()"
+        subprocess.run([sys.executable, "-c", code, main.id], check=True)
+    facts = registry()
+    assert facts.runs[main.id].status == "completed"
+    names = {uuid: table.name for uuid, table in read_tables(Lake.current()).items()}
+    assert {names[each.table] for each in facts.inputs[main.id]} == {"a", "b", "c", "d"}
+    assert current_run.current_state() is None
+
+
+def test_workers_of_loaders_read_for_the_run(home: Path) -> None:
+    save("a", *range(64))
+    with track() as tracked:
+        list(Dataset("a").shuffle(seed=1).to_torch(batch_size=8, num_workers=2))
+    (read,) = tracked.inputs
+    assert (read.dataset, read.seed, read.epoch) == ("a", 1, 0)
+    with track() as distributed:
+        from lakefeed.compute import Processes
+        from lakefeed.compute import save as save_by
+
+        save_by(Dataset("a").with_column("y", "x + 1"), "out", Processes(2))
+    assert [each.dataset for each in distributed.inputs] == ["a"]
+    assert Dataset("out").list_versions()[0].run == distributed.id
+
+
+SCRIPT = """
+import sys
+from lakefeed import Dataset, track
+track(params={"a": 1})
+Dataset("a").append_to("a")
+if len(sys.argv) > 1:
+    raise ValueError("no")
+"""
+
+
+def test_scripts_end_their_runs(home: Path, tmp_path: Path) -> None:
+    save("a", 1)
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT)
+    for arguments, status in (([], "completed"), (["fail"], "failed")):
+        subprocess.run([sys.executable, str(script), *arguments], check=False, capture_output=True)
+        version = Dataset("a").list_versions()[0]
+        assert version.code is not None
+        assert version.code.startswith("train.py sha256:")
+        record = registry().runs[str(version.run)]
+        assert (record.status, record.name, record.params) == (status, "train.py", {"a": 1})
+        assert Lake.current().blobs.read(version.code.split("sha256:")[1].split()[0]) == SCRIPT.encode()
+    outside = "from lakefeed import Dataset; Dataset('a').append_to('a')"
+    subprocess.run([sys.executable, "-c", outside], check=True)
+    newest = Dataset("a").list_versions()[0]
+    assert newest.run is None
+    assert newest.code is not None
+    assert newest.code.startswith("python -c sha256:")
