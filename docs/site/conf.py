@@ -46,7 +46,8 @@ html_last_updated_fmt = None
 html_theme_options: dict[str, list[str]] = {"top_of_page_buttons": []}
 pygments_style = "default"
 pygments_dark_style = "github-dark"
-suppress_warnings = ["myst.header"]
+# Classes of one name in two modules, such as Dataset: the link leads to the first.
+suppress_warnings = ["myst.header", "ref.python"]
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

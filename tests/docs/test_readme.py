@@ -6,6 +6,7 @@ A block after the line `<!-- no-run -->` is shown only.
 from __future__ import annotations
 
 import ast
+import codeop
 import re
 from pathlib import Path
 
@@ -21,6 +22,7 @@ CHECKED_PAGES = (
     *(f"coming-from-{name}.md" for name in ("clearml-and-dvc", "spiral-and-lance", "webdataset-and-mosaicml")),
     "concepts.md",
     "how-to.md",
+    "reading.md",
 )
 """Pages whose comments behind expressions are their values."""
 FIRST_PAGES = ("README.md", "loader.md", "keyed-tables.md")
@@ -36,6 +38,24 @@ def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     # A process of its own: what a page imports or leaves open stays there. Lines are as in the page.
     run(_program(page.read_text()))
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *(ROOT / "docs" / name for name in CHECKED_PAGES)], ids=str)
+def test_blocks_paste_into_a_plain_prompt(page: Path) -> None:
+    """A prompt ends a compound statement at an empty line, and only there."""
+    for block in BLOCK.finditer(page.read_text("utf-8")):
+        problems: list[str] = []
+        lines: list[str] = []
+        for line in [*block["code"].splitlines(), ""]:
+            lines.append(line)
+            try:
+                if codeop.compile_command("\n".join(lines), symbol="single") is not None:
+                    lines.clear()
+            except SyntaxError as error:
+                problems.append(f"{error}: {line}")
+                lines.clear()
+        assert problems == []
+        assert "".join(lines).strip() == ""
 
 
 @pytest.mark.live

@@ -59,3 +59,9 @@ def wheel(source: Path, into: Path) -> set[str]:
     (found,) = into.glob("*.whl")
     with zipfile.ZipFile(found) as archive:
         return set(archive.namelist())
+
+
+def test_the_page_of_the_package_names_every_extra() -> None:
+    project = tomllib.loads((ROOT / "sdk" / "pyproject.toml").read_text("utf-8"))["project"]
+    page = (ROOT / "sdk" / "README.md").read_text("utf-8")
+    assert [extra for extra in project["optional-dependencies"] if f"`{extra}`" not in page] == []
