@@ -265,6 +265,11 @@ def test_the_trash_and_what_is_deleted_for_good(lake: Lake) -> None:
     second.delete(permanent=True)
     assert [each.version for each in first.dataset.list_versions()] == [1]
     assert ln.Dataset.filter(name="numbers").list() == [first]
+    third = saved(frame(3), None, is_new_version_of=first)
+    assert (third.version, third.versions) == ("3", [first, third])
+    lakefeed.Dataset(first.dataset.name).delete()
+    assert ln.Dataset.get(str(first.uid)).visibility == ln.Visibility.trash
+    assert not ln.Dataset.filter(name="numbers")
 
 
 def test_versions_of_other_writers_are_records(lake: Lake) -> None:
@@ -274,3 +279,47 @@ def test_versions_of_other_writers_are_records(lake: Lake) -> None:
     second = saved(frame(5), None, is_new_version_of=record)
     assert (second.version, second.name) == ("2", "plain")
     assert lakefeed.Dataset("plain").to_pandas()["x"].tolist() == [5]
+
+
+def test_versions_of_a_chain_have_data_of_one_form(lake: Lake, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/a.csv").write_text("x\n1\n")
+    table, folder = saved(frame(1), "table"), saved(tmp_path / "folder", "folder")
+    files = saved([ln.File(tmp_path / "folder/a.csv")], "files")
+    for former, data in ((table, tmp_path / "folder"), (folder, frame(2)), (files, frame(2)), (table, files.files)):
+        with pytest.raises(TypeMismatchError, match="save them as a new dataset"):
+            saved(data, None, is_new_version_of=former)
+    assert len(ln.Dataset.filter()) == 3
+    folder.delete(permanent=True)
+    assert ln.Dataset.filter(name="folder").list() == []
+    with pytest.raises(RecordNotFoundError, match="were deleted"):
+        saved(tmp_path / "folder", None, is_new_version_of=folder)
+
+
+def test_a_known_list_gives_its_files_to_new_ones(lake: Lake, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("x\n1\n")
+    known = saved([ln.File(tmp_path / "a.csv", labels=[ln.ULabel("raw", type="State")])], "known")
+    assert [(each.type, each.name) for each in known.files[0].labels] == [("State", "raw")]
+    file = ln.File(tmp_path / "a.csv")
+    labelled = ln.Dataset([file], name="same", labels=[ln.ULabel("x", type="T")])
+    labelled.save()
+    assert (labelled, file.uid, len(labelled.labels)) == (known, known.files[0].uid, 0)
+    typed = saved(frame(1), "typed", labels=[ln.ULabel("cat", type="Species"), "plain"])
+    assert [(each.type, each.name) for each in typed.labels] == [("", "plain"), ("Species", "cat")]
+    assert ln.ULabel.filter(name="cat").one().type == "Species"
+
+
+def test_tables_without_rows_and_folders_elsewhere(lake: Lake) -> None:
+    import fsspec
+
+    empty = saved(pa.table({"x": pa.array([], pa.int64())}), "empty")
+    assert (empty.load().shape, empty.version) == ((0, 1), "1")
+    for name in ("a", "b"):
+        fsspec.filesystem("memory").pipe(f"/bucket-of-registry/images/{name}.png", name.encode())
+    remote = saved("memory://bucket-of-registry/images/", "remote", meta=pa.table({"path": ["a.png"], "well": [1]}))
+    assert remote.tree is not None
+    assert remote.tree.list_files() == ["a.png", "b.png"]
+    assert remote.dataset.filter("well = 1").count() == 1
+    one = saved("memory://bucket-of-registry/images/a.png", "one")
+    assert one.file is not None
+    assert (one.file.suffix, one.file.size, one.load()) == (".png", 1, b"a")

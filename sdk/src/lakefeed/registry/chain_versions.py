@@ -6,6 +6,7 @@ from typing import Any
 
 from lakefeed._validate import check_text
 from lakefeed.errors import InvalidArgumentError
+from lakefeed.records.record_tables import Presence
 from lakefeed.registry import record_rows
 from lakefeed.registry.version_labels import choose_label
 
@@ -47,7 +48,7 @@ def versions_of(record: Any) -> list[Any]:
     start = record if record._row is not None or record._former is None else _unsaved_chain(record)[-1]
     if start._row is None:
         return []
-    rows = record_rows.find_chain(start._lake, start._row["stem"])
+    rows = [row for row in record_rows.find_chain(start._lake, start._row["stem"]) if row["presence"] != Presence.GONE]
     return [record if _is(record, row) else type(record)._of_row(start._lake, row) for row in rows]
 
 
@@ -75,8 +76,8 @@ def run_id_of(run: Any) -> str | None:
     return found
 
 
-def label_names(labels: Any) -> list[str]:
-    """Returns the names of labels, which are given as names or `ULabel` objects, each once.
+def typed_labels(labels: Any) -> list[tuple[str, str]]:
+    """Returns the types and names of labels, which are given as names or `ULabel` objects, each once.
 
     Raises:
         InvalidArgumentError: one is neither.
@@ -86,7 +87,7 @@ def label_names(labels: Any) -> list[str]:
     items = [labels] if isinstance(labels, str) or hasattr(labels, "_label_name") else labels
     if not isinstance(items, list | tuple | set | frozenset):
         raise InvalidArgumentError(f"labels must be a list of ULabels or names, got {labels!r:.80}")
-    return list(dict.fromkeys(_label_name(each) for each in items))
+    return list(dict.fromkeys((str(getattr(each, "_label_type", "")), _label_name(each)) for each in items))
 
 
 def _label_name(label: Any) -> str:

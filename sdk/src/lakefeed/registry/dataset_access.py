@@ -33,9 +33,14 @@ def facts_of(row: RecordRow) -> Mapping[str, Any]:
     return facts if isinstance(facts, dict) else {}
 
 
+def form_of(row: RecordRow) -> str:
+    """Returns the form of the data of a dataset: "table", "tree" or "files"."""
+    return "tree" if row["kind"] == TREE_KIND else str(facts_of(row).get("form") or "table")
+
+
 def is_files(row: RecordRow) -> bool:
     """Returns whether a dataset is a list of files."""
-    return facts_of(row).get("form") == FILES_FORM
+    return form_of(row) == FILES_FORM
 
 
 def rows_of(lake: Lake, row: RecordRow) -> Rows:

@@ -85,7 +85,7 @@ class Dataset(DescribedRecord):
         self._data = data_kinds.check_dataset_data(data)
         self._meta = data_kinds.check_meta(meta, self._data)
         self._run_id, self._former = chain_versions.run_id_of(run), is_new_version_of
-        self._new_labels = chain_versions.label_names(labels)
+        self._new_labels = chain_versions.typed_labels(labels)
         self._allow_duplicate = check_flag(allow_duplicate, "allow_duplicate")
         self._new_feature_sets: dict[str, list[str]] = {}
         self._unvalidated: tuple[Any, ...] = ()

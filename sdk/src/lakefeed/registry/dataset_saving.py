@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import logging
 import uuid
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.version_uids import STEM_CHARACTERS
 from lakefeed.dataset import Dataset as Rows
-from lakefeed.errors import UnsavedDatasetError
+from lakefeed.errors import RecordNotFoundError, TypeMismatchError, UnsavedDatasetError
+from lakefeed.records.record_tables import Presence
 from lakefeed.records.version_rows import DATASET_KIND, TREE_KIND
 from lakefeed.registry import record_rows
 from lakefeed.registry.content_identity import hash_of_folder, hash_of_rows, save_content
 from lakefeed.registry.data_kinds import AnnotatedData, FilesData, LocalData, RemoteData, TableData
-from lakefeed.registry.dataset_access import FILES_FORM, rows_of
+from lakefeed.registry.dataset_access import FILES_FORM, facts_of, form_of, rows_of
+from lakefeed.registry.label_records import ULabel
 from lakefeed.registry.list_writes import save_list
+from lakefeed.registry.record_rows import RecordRow
 from lakefeed.registry.table_writes import write_rows
 from lakefeed.registry.tree_writes import TreeWrite, match_metadata, store_folder
 from lakefeed.registry.version_facts import VersionFacts
@@ -24,6 +29,9 @@ if TYPE_CHECKING:
     from lakefeed.registry.dataset_records import Dataset
 
 logger = logging.getLogger(__name__)
+
+FORMS: Final = {"table": "table", "tree": "folder", FILES_FORM: "list of files"}
+"""The forms of data, as messages name them."""
 
 
 def new_token() -> str:
@@ -44,6 +52,9 @@ def save_dataset(dataset: Dataset) -> None:
         case LocalData() | RemoteData():
             uid = _save_folder(lake, dataset, data) if data.is_folder else _save_file(dataset, _location(data))
     dataset._row, dataset._values = record_rows.require_row(lake, uid), {}
+    typed = [ULabel(name, kind) for kind, name in dataset._new_labels if kind]
+    if typed and facts_of(dataset._row).get("token") == dataset._token:
+        dataset.labels.add(*typed)
 
 
 def _location(data: LocalData | RemoteData) -> str:
@@ -67,27 +78,41 @@ def facts_of_new(dataset: Dataset, form: str) -> VersionFacts:
     former, values = dataset._former, dataset._values
     if former is not None and former._row is None:
         raise UnsavedDatasetError(f"is_new_version_of: {former!r} is not saved yet; call save() of it first")
-    chain = None if former is None else newest_of_chain(dataset, former)
+    chain = [] if former is None else record_rows.find_chain(dataset._lake, str(former.uid)[:STEM_CHARACTERS])
+    newest = None if former is None else _newest_of(chain, former, form)
     return VersionFacts(
         name=values["name"],
         token=dataset._token,
         description=values["description"],
         reference=values["reference"],
         reference_type=values["reference_type"],
-        labels=dataset._new_labels,
+        labels=[name for kind, name in dataset._new_labels if not kind],
         feature_sets=dataset._new_feature_sets,
         label=values["version"],
         run=dataset._run_id,
         form=form,
-        dataset=None if chain is None else rows_of(dataset._lake, chain).name,
+        used=[str(row["label"] or row["revision"]) for row in chain],
+        dataset=None if newest is None else rows_of(dataset._lake, newest).name,
     )
 
 
-def newest_of_chain(dataset: Dataset, former: Dataset) -> record_rows.RecordRow:
-    """Returns the newest row of the chain of a dataset. A warning says that the given one is not the newest."""
-    row = former._require_row("is_new_version_of")
-    newest = record_rows.find_chain(dataset._lake, row["stem"])[-1]
-    if newest["uid"] != row["uid"]:
+def _newest_of(chain: Sequence[RecordRow], former: Dataset, form: str) -> RecordRow:
+    """Returns the newest row of a chain. A warning says that the former version is not the newest.
+
+    Raises:
+        TypeMismatchError: the data of the chain are of another form.
+        RecordNotFoundError: all versions of the chain were deleted.
+    """
+    rows = [row for row in chain if row["presence"] != Presence.GONE]
+    if not rows:
+        raise RecordNotFoundError(f"is_new_version_of: all versions of the chain of {former!r} were deleted")
+    newest = rows[-1]
+    if form_of(newest) != form:
+        raise TypeMismatchError(
+            f"is_new_version_of: {former!r} is a {FORMS[form_of(newest)]}, and the data are a {FORMS[form]}; save "
+            "them as a new dataset"
+        )
+    if newest["uid"] != former.uid:
         logger.warning(
             "is_new_version_of: %r is not the newest version of its chain; the new version comes after version %s",
             former,

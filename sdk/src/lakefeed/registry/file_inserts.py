@@ -25,6 +25,8 @@ from lakefeed.registry.version_labels import choose_label
 
 FILES_LOCK: Final = ADVISORY_LOCK + 2
 """The key of the lock under which files are inserted in PostgreSQL. SQLite has one writer at a time."""
+ABANDONED_MS: Final = 7 * 24 * 3600 * 1000
+"""Members of a dataset that is not committed after this time are removed."""
 
 
 @dataclass
@@ -36,7 +38,7 @@ class NewFile:
         values: the values of the columns description, key, reference, reference_type, run, user and visibility.
         label: the version label that was asked for.
         stem: the chain whose next version it is; None for a new one.
-        labels: the names of its labels.
+        labels: the types and names of its labels.
         allow_duplicate: record it even if there is a record of the content.
     """
 
@@ -44,7 +46,7 @@ class NewFile:
     values: dict[str, Any]
     label: str | None = None
     stem: str | None = None
-    labels: Sequence[str] = ()
+    labels: Sequence[tuple[str, str]] = ()
     allow_duplicate: bool = False
     uid: str = field(default="", init=False)
     is_new: bool = field(default=True, init=False)
@@ -71,12 +73,29 @@ def insert_files(lake: Lake, files: Sequence[NewFile], token: str | None = None)
     with registry.write() as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": FILES_LOCK})
+        _drop_abandoned(connection)
         known = _find_contents(connection, {each.stored.hash for each in files if not each.allow_duplicate})
         rows = [row for each in files if (row := _row_of(connection, each, known, token)) is not None]
         for chunk in chunks(rows):
             connection.execute(RECORD.insert(), chunk)
         refresh_latest(connection, {row["stem"] for row in rows})
-        label_rows.attach_names(connection, [(each.uid, name) for each in files if each.is_new for name in each.labels])
+        _attach_labels(connection, files)
+
+
+def _attach_labels(connection: Connection, files: Sequence[NewFile]) -> None:
+    pairs: dict[str, list[tuple[str, str]]] = {}
+    for file in files:
+        for kind, name in file.labels if file.is_new else ():
+            pairs.setdefault(kind, []).append((file.uid, name))
+    for kind, named in pairs.items():
+        uids = label_rows.ensure_labels(connection, [name for _, name in named], kind)
+        label_rows.attach(connection, [(uid, uids[name]) for uid, name in named])
+
+
+def _drop_abandoned(connection: Connection) -> None:
+    """Removes members of datasets whose process died before the commit."""
+    abandoned = (RECORD.c.presence == int(Presence.PENDING), RECORD.c.created < now_ms() - ABANDONED_MS)
+    connection.execute(RECORD.delete().where(*abandoned))
 
 
 def _find_contents(connection: Connection, hashes: Iterable[str]) -> dict[str, list[tuple[str, str | None]]]:

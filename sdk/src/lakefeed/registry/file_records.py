@@ -75,7 +75,7 @@ class File(DescribedRecord):
         self._lake, self._row = Lake.current(), None
         self._data = data_kinds.check_data(data)
         self._run_id, self._former = chain_versions.run_id_of(run), is_new_version_of
-        self._new_labels = chain_versions.label_names(labels)
+        self._new_labels = chain_versions.typed_labels(labels)
         self._allow_duplicate = check_flag(allow_duplicate, "allow_duplicate")
         self._values = {
             "key": check_optional_text(key, "key"),

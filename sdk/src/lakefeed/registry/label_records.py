@@ -57,6 +57,10 @@ class ULabel(TableRecord):
         self._row = {"name": name, "kind": check_optional_text(type, "type") or "", "description": about}
 
     @property
+    def _label_type(self) -> str:
+        return str(self._row["kind"])
+
+    @property
     def _label_name(self) -> str:
         return str(self._row["name"])
 
@@ -88,7 +92,7 @@ class RecordLabels:
         """Returns the labels, sorted by type and name."""
         record = self._record
         if record._row is None:
-            return [ULabel(name) for name in record._new_labels]
+            return [ULabel(name, kind or None) for kind, name in record._new_labels]
         query = (
             select(LABEL)
             .join(RECORD_LABEL, RECORD_LABEL.c.label == LABEL.c.uid)
@@ -118,7 +122,8 @@ class RecordLabels:
         """
         record = self._record
         if record._row is None:
-            record._new_labels = list(dict.fromkeys([*record._new_labels, *chain_versions.label_names(list(labels))]))
+            added = chain_versions.typed_labels(list(labels))
+            record._new_labels = list(dict.fromkeys([*record._new_labels, *added]))
             return
         for kind, names in _by_type(labels).items():
             record_changes.add_labels(Registry.open(record._lake), record.uid, names, kind=kind)
@@ -131,8 +136,8 @@ class RecordLabels:
         """
         record = self._record
         if record._row is None:
-            gone = chain_versions.label_names(list(labels))
-            record._new_labels = [name for name in record._new_labels if name not in gone]
+            gone = chain_versions.typed_labels(list(labels))
+            record._new_labels = [label for label in record._new_labels if label not in gone]
             return
         for kind, names in _by_type(labels).items():
             record_changes.remove_labels(Registry.open(record._lake), record.uid, names, kind=kind)
@@ -153,7 +158,6 @@ class RecordLabels:
 def _by_type(labels: Any) -> dict[str, list[str]]:
     """Returns the names of labels by type; names without a type have the empty one."""
     by_type: dict[str, list[str]] = {}
-    for label in labels:
-        kind = str(label.type) if isinstance(label, ULabel) else ""
-        by_type.setdefault(kind, []).extend(chain_versions.label_names([label]))
+    for kind, name in chain_versions.typed_labels(list(labels)):
+        by_type.setdefault(kind, []).append(name)
     return by_type

@@ -11,9 +11,11 @@ from lakefeed.media.file import FILE
 from lakefeed.records.version_rows import DATASET_KIND
 from lakefeed.registry import file_inserts, file_saving, record_rows
 from lakefeed.registry.content_identity import hash_of_files, save_content
+from lakefeed.registry.dataset_access import member_uids
 from lakefeed.registry.file_contents import store_files
 from lakefeed.registry.file_reads import handle_of
 from lakefeed.registry.record_rows import RecordRow
+from lakefeed.registry.run_inputs import reading
 from lakefeed.registry.table_writes import WrittenVersion, write_rows
 from lakefeed.registry.version_facts import VersionFacts
 from lakefeed.run.write_context import content_saving
@@ -46,7 +48,7 @@ def save_list(dataset: Dataset, files: Sequence[File], facts: VersionFacts) -> s
             file_inserts.drop_pending(lake, facts.token)
             raise
     file_inserts.drop_pending(lake, facts.token)  # nothing if the list was written, and its commit was seen
-    _adopt_written(lake, new, rows)
+    _adopt(dataset, files, uid)
     return uid
 
 
@@ -67,8 +69,12 @@ def _rows_of(lake: Lake, members: Sequence[RecordRow]) -> Rows:
     return Rows.from_dict({name: columns[name] for name in LIST_COLUMNS})
 
 
-def _adopt_written(lake: Lake, files: Sequence[File], rows: Sequence[file_inserts.NewFile]) -> None:
-    """Makes files the records that were written; those of a list that was known stay new."""
-    known = {row["uid"] for row in record_rows.find_rows(lake, [each.uid for each in rows])}
-    pairs = [(file, row) for file, row in zip(files, rows, strict=True) if row.uid in known]
-    file_saving.adopt(lake, [file for file, _ in pairs], [row for _, row in pairs])
+def _adopt(dataset: Dataset, files: Sequence[File], uid: str) -> None:
+    """Makes new files the members of the record: those that were written, or those of a list that was known."""
+    lake = dataset._lake
+    with reading(is_run_input=False):
+        uids = member_uids(lake, record_rows.require_row(lake, uid))
+    rows = {row["uid"]: row for row in record_rows.find_rows(lake, list(dict.fromkeys(uids)))}
+    for file, member in zip(files, uids, strict=True):
+        if file._row is None:
+            file._row, file._values = rows[member], {}

@@ -142,6 +142,8 @@ class Record:
     def visibility(self) -> Visibility:
         """The visibility: default, hidden or trash."""
         value = self._field("visibility")
+        if "visibility" not in self._values and self._field("presence"):  # its dataset is in the trash, or it is gone
+            return Visibility.trash
         return Visibility.default if value is None else Visibility(value)
 
     @property

@@ -86,7 +86,7 @@ def _create(lake: Lake, rows: Rows, facts: VersionFacts, column_types: dict[str,
 
 def _add(lake: Lake, rows: Rows, facts: VersionFacts, name: str) -> WrittenVersion:
     table = lake.table(name)
-    label = choose_label(facts.label, used_labels(table))
+    label = choose_label(facts.label, list(dict.fromkeys([*used_labels(table), *facts.used])))
     names = list(dict.fromkeys([*declared_schema(table).names, *rows.schema.names]))
     if names != rows.schema.names:
         facts = replace(facts, columns=rows.schema.names)

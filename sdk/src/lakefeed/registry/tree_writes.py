@@ -113,7 +113,7 @@ class TreeWrite:
         for _ in range(MAX_ATTEMPTS):
             name = self.facts.dataset or candidate_names(self.lake, self.facts.name)[0]
             used = used_labels(self.lake.table(name)) if self.facts.dataset is not None else []
-            label = choose_label(self.facts.label, used)
+            label = choose_label(self.facts.label, list(dict.fromkeys([*used, *self.facts.used])))
             try:
                 return self._commit(name, label)
             except TreeStateError:  # another process took the label or the name

@@ -50,6 +50,7 @@ class VersionFacts:
         form: the form of its data: "table", "tree" or "files".
         columns: the names of its columns, if its dataset has others, too.
         dataset: the name of the dataset whose next version it is; None for a new one.
+        used: the labels of the versions of that dataset, also of those that were deleted.
     """
 
     name: str
@@ -66,6 +67,7 @@ class VersionFacts:
     form: str = "table"
     columns: Sequence[str] = ()
     dataset: str | None = None
+    used: Sequence[str] = ()
 
     def with_hash(self, hash: str) -> VersionFacts:
         """Returns the facts with the hash of the content."""
