@@ -33,8 +33,14 @@ SHARED = "sdk/run/test_shared.py"
 END = "sdk/loaders/test_interpreter_end.py"
 FRAMEWORKS = "sdk/loaders/test_frameworks.py"
 RESUMES = "conformance/test_loaders.py"
+SPARSE = "sdk/loaders/test_sparse_columns.py"
 
 CLAIMS = {
+    "| [sparse columns](#sparse-columns)": f"{SPARSE}::test_batches_are_csr_or_dense",
+    "Rows of a matrix with few entries": f"{SPARSE}::test_batches_are_csr_or_dense",
+    "The field that `lakefeed.sparse_field` returns": f"{SPARSE}::test_the_width_stays_with_the_column",
+    "Rows of different widths do not fit": f"{SPARSE}::test_rows_of_another_width_do_not_fit",
+    "One that is not below the width": f"{SPARSE}::test_a_row_that_is_not_one_is_an_error",
     "`to_torch()` reads no rows": f"{LAZY}::test_a_loader_reads_nothing_before_it_is_used",
     "What needs them first reads them": f"{LAZY}::test_a_loader_reads_nothing_before_it_is_used",
     "Wrong arguments are refused at the call": f"{LAZY}::test_bad_arguments_are_refused_at_the_call_and_read_nothing",
@@ -142,6 +148,8 @@ ADVICE = (
     "accelerate and the trainer of transformers:",
     "If it waited for most of them",
     "| Column | Batch |",
+    "The indices of a row are ascending",
+    '`sparse="dense"` costs less',
 )
 
 
