@@ -158,21 +158,29 @@ def test_rows_that_differ() -> None:
     Dataset.from_dict({"id": [2, 4], "x": ["B", "d"]}).upsert_into("rows", keys="id")
     Dataset("rows").delete_rows("id == 1")
     shown = run("diff", "rows@1", "--keys", "id", "--rows", "9").stdout.splitlines()
-    assert shown == ["rows v1 -> v3", "+1 -1 ~1 rows", "change\tid\tx", "-\t1\ta", "+\t4\td", "~\t2\tB"]
-    assert run("diff", "rows@1", "--rows", "1").stdout.splitlines()[3:] == ["-\t2\tb", "+\t2\tB"]
+    assert shown == ["rows v1 -> v3", "+1 -1 ~1 rows", "change\tid\tx", "-\t1\ta", "+\t4\td", "~-\t2\tb", "~+\t2\tB"]
+    assert run("diff", "rows@1", "--rows", "1").stdout.splitlines()[3:] == ["-\t1\ta", "+\t2\tB"]
     Dataset("rows").restore(1)
     Dataset("rows").add_column("y", pa.int64())
     restored = document("diff", "rows@3", "rows@4", "--rows", "9")
     assert isinstance(restored, dict)
-    rows = sorted((row["change"], row["id"], row["x"]) for row in restored["rows"])
-    assert rows == [("+", 1, "a"), ("+", 2, "b"), ("-", 2, "B"), ("-", 4, "d")]
+    sides = [(row["change"], row["before"] or row["after"]) for row in restored["rows"]]
+    rows = sorted((change, row["id"], row["x"]) for change, row in sides)
+    assert rows == [("added", 1, "a"), ("added", 2, "b"), ("removed", 2, "B"), ("removed", 4, "d")]
     assert run("diff", "rows@1", "rows@4", "--rows", "9", "--exit-code").stdout.splitlines()[2:] == []
     assert "+ column y: int64" in run("diff", "rows@1", "rows").stdout
     table = Table.create("keyed", key_schema={"id": pa.int64()})
     table.write({"id": [1, 2], "x": [1, 2]})
     table.enrich({"y": table["x"] * 2}, where="id = 2").apply()
     shown = run("diff", "keyed@2", "keyed@3", "--keys", "id", "--rows", "9").stdout.splitlines()
-    assert shown == ["keyed v2 -> v3", "+0 -0 ~1 rows", "+ column y: int64", "change\tid\tx\ty", "~\t2\t2\t4"]
+    assert shown == [
+        "keyed v2 -> v3",
+        "+0 -0 ~1 rows",
+        "+ column y: int64",
+        "change\tid\tx\ty",
+        "~-\t2\t2\t",
+        "~+\t2\t2\t4",
+    ]
 
 
 def test_time_references(pets: Dataset) -> None:

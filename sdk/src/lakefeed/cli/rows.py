@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lakefeed._sparse import type_text
 from lakefeed.cli.invocation import Invocation
 
 if TYPE_CHECKING:
@@ -39,6 +38,8 @@ def split_names(text: str) -> list[str]:
 
 def describe_columns(dataset: Dataset) -> list[tuple[str, str, bool]]:
     """Returns name, type and nullability of each column. The type of a file column is that of its files."""
+    from lakefeed._sparse import type_text  # it imports pyarrow, which the help needs not
+
     schema, files = dataset.schema, dataset.column_types
     return [(field.name, files.get(field.name, type_text(field)), field.nullable) for field in schema]
 

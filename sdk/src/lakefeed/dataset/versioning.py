@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
 from lakefeed import catalog, ops
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from lakefeed.dataset.dataset import Dataset
     from lakefeed.run.version_changes import Changes
     from lakefeed.run.version_list import VersionList
+    from lakefeed.sources.iceberg_source import IcebergSource
 
 AnyAddedRows = TypeVar("AnyAddedRows", bound="AddedRows")
 
@@ -143,7 +146,7 @@ class Versioning(Core):
             keys: the columns that identify a row. With keys a row can be changed; without them it is removed and added.
 
         Returns:
-            The numbers of added, removed and changed rows, and the changes of columns.
+            The numbers of added, removed and changed rows, and the changes of columns. Its ``rows()`` are the rows.
 
         Raises:
             VersionNotFoundError: a version does not exist.
@@ -160,7 +163,9 @@ class Versioning(Core):
         source, first = self._reference.since(
             "gained", version_arguments.check_version(from_version), version_arguments.check_version(to_version)
         )
-        return comparison.changes(source, first, () if keys is None else check_keys(keys))
+        names = () if keys is None else check_keys(keys)
+        counted = comparison.changes(source, first, names)
+        return replace(counted, make_rows=partial(_rows_that_differ, source, first, names))
 
     def tag(self, tag: str, version: int | str | None = None, *, move: bool = False) -> int:
         """Names a version, so that ``Dataset(name, version=tag)`` reads it.
@@ -250,3 +255,9 @@ class Versioning(Core):
     ) -> AnyAddedRows:
         source, _ = self._reference.since(change, *map(version_arguments.check_version, versions))
         return build(kind, self._lake, ops.Scan(source), self.name, source.version.version, source.version.table_uuid)
+
+
+def _rows_that_differ(source: IcebergSource, from_version: int | None, keys: tuple[str, ...]) -> Dataset:
+    from lakefeed.dataset.row_changes import changed_rows
+
+    return changed_rows(source, from_version, keys, comparison.rows_derived_anew(source, from_version) > 0)

@@ -27,6 +27,8 @@ INLINE_BYTES = 12
 MIN_MEAN_BYTES = 64
 """The mean bytes of a run from which views are faster than a gather for each array."""
 MAX_BUFFER_BYTES = (1 << 31) - 1
+NO_BYTES = pa.py_buffer(bytes(1)).slice(0, 0)
+"""An empty buffer with an address: Arrow takes no array of bytes without one."""
 _TEXT = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
 _LARGE = (pa.large_string(), pa.large_binary())
 
@@ -71,7 +73,7 @@ def byte_runs(column: Any) -> ByteRuns | None:
     if len(bounds) != len(column) + 1:  # an empty array may lack its only offset
         bounds = np.zeros(len(column) + 1, np.int64)
     valid = np.asarray(column.is_valid()) if column.null_count else None
-    return ByteRuns(pa.py_buffer(b"") if data is None else data, bounds, valid)
+    return ByteRuns(data if data is not None and data.size else NO_BYTES, bounds, valid)
 
 
 def take_runs(runs: ByteRuns, kind: pa.DataType, rows: Indices, valid: Mask | None) -> pa.Array[Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -10,11 +12,12 @@ import pyarrow as pa
 from lakefeed import ops, sql
 from lakefeed.catalog import compatibility, schema, touched_files, versions
 from lakefeed.catalog.schema_changes import SchemaChanges, schema_changes
-from lakefeed.errors import ColumnNotFoundError
+from lakefeed.errors import ColumnNotFoundError, UnsupportedError
 from lakefeed.run import local_runner, row_count, touched_rows
 from lakefeed.sources import iceberg_source
 
 if TYPE_CHECKING:
+    from lakefeed.dataset.dataset import Dataset
     from lakefeed.run.local_runner import LocalRunner
     from lakefeed.sources.iceberg_source import IcebergSource
     from lakefeed.sql import QueryTable
@@ -35,9 +38,53 @@ class Changes:
     removed: int
     changed: int | None = None
     schema: SchemaChanges = field(default_factory=SchemaChanges)
+    make_rows: Callable[[], Dataset] | None = field(default=None, repr=False, compare=False)
 
     def __bool__(self) -> bool:
         return bool(self.added or self.removed or self.changed or self.schema)
+
+    def rows(self) -> Dataset:
+        """Returns the rows that differ, as a dataset, which streams.
+
+        Its columns are ``change`` ("added", "removed" or "changed"), ``before`` and ``after``: structs of the columns
+        of ``to_version``, null on the side that lacks the row. A column that the older version lacks is null in
+        ``before``. Without keys no row is changed. Of several rows of one key, each before meets each after.
+
+        Raises:
+            UnsupportedError: `Dataset.changes` did not make this object.
+
+        Example:
+            >>> _ = Dataset.from_dict({"id": [1, 2], "x": [10, 20]}).save("corrected")
+            >>> _ = Dataset.from_dict({"id": [2, 3], "x": [21, 30]}).upsert_into("corrected", keys="id")
+            >>> for row in Dataset("corrected").changes(1, 2, keys="id").rows().rows():
+            ...     print(row["change"], row["before"], row["after"])
+            changed {'id': 2, 'x': 20} {'id': 2, 'x': 21}
+            added None {'id': 3, 'x': 30}
+        """
+        if self.make_rows is None:
+            raise UnsupportedError("only the result of Dataset.changes(…) can tell its rows")
+        return self.make_rows()
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _repr_html_(self) -> str:
+        """Returns the counts and the changes of columns for notebooks."""
+        title, *others = map(html.escape, self._lines())
+        return f"<div><b>{title}</b>{''.join(f'<br>{line}' for line in others)}</div>"
+
+    def _lines(self) -> list[str]:
+        """Returns the counts, then a line for each column that changed."""
+        start = "nothing" if self.from_version is None else f"v{self.from_version}"
+        changed = "" if self.changed is None else f" ~{self.changed:,}"
+        columns = self.schema
+        return [
+            f"{start} -> v{self.to_version}: +{self.added:,} -{self.removed:,}{changed} rows",
+            *(f"+ column {name}: {kind}" for name, kind in columns.added.items()),
+            *(f"- column {name}: {kind}" for name, kind in columns.dropped.items()),
+            *(f"~ column {old} -> {new}" for old, new in columns.renamed.items()),
+            *(f"~ column {name}: {old} -> {new}" for name, (old, new) in columns.retyped.items()),
+        ]
 
 
 def changes(source: IcebergSource, from_version: int | None, keys: tuple[str, ...]) -> Changes:
@@ -50,10 +97,10 @@ def changes(source: IcebergSource, from_version: int | None, keys: tuple[str, ..
     if missing:
         raise ColumnNotFoundError.of(missing, source.schema.names)
     runner = local_runner.LocalRunner(source.lake.settings)
-    gained, lost = _part(source, from_version, "gained"), _part(source, from_version, "lost")
+    gained, lost = changed_part(source, from_version, "gained"), changed_part(source, from_version, "lost")
     added, removed = (row_count.count_rows(runner, ops.Scan(part)) for part in (gained, lost))
     columns = schema_changes(source.table, _schema_id(source, from_version), source.iceberg.schema_id)
-    derived = _rows_derived_anew(source, from_version)
+    derived = rows_derived_anew(source, from_version)
     if not keys:
         return Changes(from_version, source.version.version, added + derived, removed + derived, None, columns)
     new, old, both = 0, 0, 0
@@ -64,7 +111,7 @@ def changes(source: IcebergSource, from_version: int | None, keys: tuple[str, ..
     return Changes(from_version, source.version.version, added - new, removed - old, both + derived, columns)
 
 
-def _rows_derived_anew(source: IcebergSource, from_version: int | None) -> int:
+def rows_derived_anew(source: IcebergSource, from_version: int | None) -> int:
     """Returns the number of rows of which only column files changed a value."""
     if from_version is None or not source.version.version:
         return 0
@@ -73,7 +120,10 @@ def _rows_derived_anew(source: IcebergSource, from_version: int | None) -> int:
     return touched_rows.count_patched_rows(source, touched_files.patched_files(source.table, older, newer))
 
 
-def _part(source: IcebergSource, from_version: int | None, direction: Literal["gained", "lost"]) -> IcebergSource:
+def changed_part(
+    source: IcebergSource, from_version: int | None, direction: Literal["gained", "lost"]
+) -> IcebergSource:
+    """Returns the rows that ``source`` has more, or less, than an older version."""
     since = iceberg_source.Since(from_version, direction)
     return iceberg_source.IcebergSource.of(
         source.lake, source.name, source.table, source.version, since, source.schema_id

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from lakefeed.cli import exit_codes
 from lakefeed.cli.cell_text import to_json
-from lakefeed.cli.differing_rows import differing_rows
+from lakefeed.cli.differing_rows import differing_rows, signed_rows
 from lakefeed.cli.invocation import Invocation
 from lakefeed.cli.references import REFERENCE, Reference
 from lakefeed.cli.rows import split_names
@@ -41,21 +40,19 @@ def diff_command(
     start = old.version_before() if new is None and not old.is_pinned else old.open().version
     names = [] if keys is None else split_names(keys)
     changes = dataset.changes(start, None, names or None)
-    rows = differing_rows(dataset, changes, names, number) if number is not None else None
     if invocation.json:
-        _write_json(invocation, dataset, changes, rows)
+        _write_json(invocation, dataset, changes, number)
     else:
         _write_lines(invocation, dataset, changes)
-        if rows is not None and changes:
-            invocation.write_table(("change", *dataset.schema.names), rows)
+        if number is not None and changes:
+            names = dataset.schema.names
+            invocation.write_table(("change", *names), signed_rows(changes, names, number))
     return exit_codes.ANSWER_IS_NO if exit_code and changes else exit_codes.DONE
 
 
-def _write_json(
-    invocation: Invocation, dataset: Dataset, changes: Changes, rows: Iterable[tuple[Any, ...]] | None
-) -> None:
-    schema, names = changes.schema, ("change", *dataset.schema.names)
-    shown = {} if rows is None else {"rows": [to_json(dict(zip(names, row, strict=True))) for row in rows]}
+def _write_json(invocation: Invocation, dataset: Dataset, changes: Changes, number: int | None) -> None:
+    schema = changes.schema
+    shown = {} if number is None else {"rows": [to_json(row) for row in differing_rows(changes, number)]}
     invocation.write_json(
         {
             "dataset": dataset.name,
