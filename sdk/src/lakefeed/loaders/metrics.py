@@ -10,7 +10,11 @@ import pyarrow as pa
 
 from lakefeed.run.epoch_reader import Part
 from lakefeed.run.step_chain import SkippedRows
+from lakefeed.run.text_table import html_table, text_table
 from lakefeed.storage.cache.blob_cache import CacheStatistics
+
+HEADINGS = ("metric", "value")
+COUNTS = ("batches", "rows", "bytes", "rows_read", "rows_skipped", "cache_hits", "cache_misses")
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,23 @@ class LoaderMetrics:
     @property
     def rows_per_second(self) -> float:
         return self.rows / self.seconds if self.seconds else 0.0
+
+    def __str__(self) -> str:
+        return text_table(HEADINGS, self._lines(), frozenset(HEADINGS[:1]))
+
+    def _repr_html_(self) -> str:
+        """Returns the counts as a table for notebooks."""
+        return html_table(HEADINGS, self._lines())
+
+    def _lines(self) -> list[tuple[str, str]]:
+        share = f" ({self.waited / self.seconds:.0%})" if self.seconds else ""
+        counts = [(name, getattr(self, name)) for name in COUNTS]
+        return [
+            *((name, f"{count:,}") for name, count in counts),
+            ("seconds", f"{self.seconds:,.2f}"),
+            ("waited", f"{self.waited:,.2f}{share}"),
+            ("rows_per_second", f"{self.rows_per_second:,.0f}"),
+        ]
 
 
 class Meter:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
@@ -17,7 +17,6 @@ from lakefeed.run import local_runner, row_count, touched_rows
 from lakefeed.sources import iceberg_source
 
 if TYPE_CHECKING:
-    from lakefeed.dataset.dataset import Dataset
     from lakefeed.run.local_runner import LocalRunner
     from lakefeed.sources.iceberg_source import IcebergSource
     from lakefeed.sql import QueryTable
@@ -38,13 +37,13 @@ class Changes:
     removed: int
     changed: int | None = None
     schema: SchemaChanges = field(default_factory=SchemaChanges)
-    make_rows: Callable[[], Dataset] | None = field(default=None, repr=False, compare=False)
+    make_rows: Callable[[], Any] | None = field(default=None, repr=False, compare=False)
 
     def __bool__(self) -> bool:
         return bool(self.added or self.removed or self.changed or self.schema)
 
-    def rows(self) -> Dataset:
-        """Returns the rows that differ, as a dataset, which streams.
+    def rows(self) -> Any:  # a Dataset, which this layer does not know
+        """Returns the rows that differ, as a `Dataset`, which streams.
 
         Its columns are ``change`` ("added", "removed" or "changed"), ``before`` and ``after``: structs of the columns
         of ``to_version``, null on the side that lacks the row. A column that the older version lacks is null in
