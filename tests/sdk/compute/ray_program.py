@@ -45,7 +45,7 @@ def doubling(rows: Dataset) -> Dataset:
 
 
 def main() -> None:
-    MARKS.mkdir()
+    MARKS.mkdir(parents=True)
     for start in range(0, ROWS, 40):
         Dataset.from_dict({"id": list(range(start, start + 40))}).save("source", if_exists="append")
     source, engine = Dataset("source"), Ray(workers=2)

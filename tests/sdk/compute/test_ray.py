@@ -39,6 +39,7 @@ def test_bad_arguments() -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(3_600)
 def test_a_cluster_in_an_environment_of_its_own(home: Path, tmp_path: Path) -> None:
     environment = tmp_path / "environment"
     subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)

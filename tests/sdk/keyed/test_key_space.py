@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from lakefeed import Table, collect_garbage, connect, get_dataset, list_datasets
+from lakefeed import Dataset, Table, collect_garbage, connect, get_dataset, list_datasets
 from lakefeed.errors import (
     DamagedDatasetError,
     DatasetExistsError,
@@ -182,6 +182,9 @@ def test_an_index_follows_a_table_that_was_renamed(table: Table) -> None:
     check(index.refresh(), now)
     with pytest.raises(InvalidArgumentError, match="not of 'events'"):
         index.scan(client.table("events")["day"])
+    moved.drop_columns(["x"])
+    Dataset("happenings").add_column("x", pa.int64())  # that makes no version
+    assert sum(shard.cardinality or 0 for shard in index.refresh().shards()) == 0
 
 
 def test_refreshes_at_once_and_many_of_them(table: Table) -> None:

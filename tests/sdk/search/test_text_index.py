@@ -30,8 +30,9 @@ from lakefeed.errors import (
     TypeMismatchError,
     UnsupportedError,
 )
-from lakefeed.expressions import cast, expr, text
+from lakefeed.expressions import cast, expr, text, vector
 from lakefeed.keyed import Client, SearchIndex, TextIndex
+from lakefeed.search import text_segments
 from lakefeed.search.index_ledger import IndexLedger
 from lakefeed.search.key_text import decode_keys, encode_keys, term_of
 from lakefeed.search.local_files import read_files
@@ -328,6 +329,12 @@ def test_an_index_that_is_damaged_or_away_says_how_to_make_it_anew(client: Clien
         assert ids(index, "third") == [3]
     shutil.rmtree(Settings.load().cache)
     assert ids(index, "cat") == [1]
+    for path in (Settings.load().cache / "indexes").rglob("*"):  # only the local copy is damaged
+        if path.is_file():
+            path.unlink()
+            path.write_bytes(b"")
+    text_segments._open.clear()
+    assert ids(index, "cat") == [1]
     client.drop_index("bodies")
     for call in (lambda: found(index, "cat"), lambda: client.index("bodies"), lambda: client.drop_index("bodies")):
         with pytest.raises(IndexNotFoundError, match="create_text_index"):
@@ -367,6 +374,34 @@ def test_a_table_that_moves_keeps_its_indexes_and_one_that_is_dropped_says_so(cl
         found(index, "cat")
     Dataset.undelete("web.pages")
     assert ids(index, "cat") == [7]
+
+
+def test_an_index_is_built_anew_if_a_column_was_dropped_and_added_again(client: Client) -> None:
+    table = table_of(client)
+    table.write({"id": [1, 2], "body": ["a cat", "a cat"], "n": [5, 6], "e": [[1.0], [2.0]]})
+    index = client.create_text_index("bodies", text.field(table["body"]), table["n"])
+    near = client.create_vector_index("near", table["e"], table["n"])
+
+    def hits(condition: str, **options: Any) -> tuple[list[Any], list[Any]]:
+        rank = vector.nearest(near["e"], [1.0])
+        both = (text.find(index["body"], "cat"), rank)
+        first, second = (client.search(9, each, filters=condition, **options).read_all()["id"] for each in both)
+        return first.to_pylist(), second.to_pylist()
+
+    assert hits("n > 5") == ([2], [2])
+    for kind, value in ((pa.float64(), 7.5), (pa.int64(), 7), (pa.string(), "seven")):
+        table.drop_columns(["n"])
+        for search_now in (True, False):
+            with pytest.raises(ColumnNotFoundError, match="'n'"):
+                hits("n is null") if search_now else index.refresh()
+        Dataset("pages").add_column("n", kind)  # that makes no version
+        assert hits("n is null", freshness_window=DAY) == ([1, 2], [1, 2])
+        table.write({"id": [2], "n": [value]})
+        assert hits("n is not null") == ([2], [2])
+    table.write(pa.table({"id": [3], "body": ["cat"], "e": [[3.0]], "m": pa.array([2], pa.int32())}))
+    wide = client.create_text_index("wide", text.field(table["body"]), table["m"])
+    table.write({"id": [1], "m": [2**40]})
+    assert ids(wide, "cat", filters="m >= 2") == [3, 1]
 
 
 def test_a_window_leaves_new_versions_for_later(client: Client) -> None:

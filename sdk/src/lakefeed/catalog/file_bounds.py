@@ -28,6 +28,9 @@ ORDERED: Final = (
     types.TimestamptzType,
     types.StringType,
     types.BinaryType,
+    types.FixedType,
+    types.UUIDType,
+    types.TimeType,
 )
 """The types whose bounds compare like their values."""
 EPOCH: Final = dt.datetime(1970, 1, 1)
@@ -72,6 +75,8 @@ def _python_value(value: Any, kind: IcebergType) -> Any:
             return EPOCH + dt.timedelta(microseconds=value)
         case types.TimestamptzType():
             return EPOCH.replace(tzinfo=dt.UTC) + dt.timedelta(microseconds=value)
+        case types.TimeType():
+            return (EPOCH + dt.timedelta(microseconds=value)).time()
     return value
 
 

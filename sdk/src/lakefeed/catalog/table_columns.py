@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import hashlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -43,10 +44,56 @@ class TableColumns:
     in_column_files: frozenset[int] = frozenset()
 
 
+def with_former_ids(columns: TableColumns, former: TableColumns) -> TableColumns:
+    """Returns columns by which files of an older version are read.
+
+    A column that was derived anew since has another id. It gets the id that it had, if its type is the same.
+
+    Args:
+        columns: the columns.
+        former: those of the older version.
+    """
+    ids = {field_id(each) for each in columns.stored}
+    known = {field_id(each) for each in former.stored}
+    by_name = {each.name: each for each in former.stored if field_id(each) not in ids}
+    renewed = {
+        each.name: by_name[each.name]
+        for each in columns.stored
+        if field_id(each) not in known and each.name in by_name and by_name[each.name].type == each.type
+    }
+    if not renewed:
+        return columns
+    return replace(
+        columns,
+        stored=pa.schema([renewed.get(each.name, each) for each in columns.stored]),
+        names=(*columns.names, *former.names),
+        in_column_files=columns.in_column_files | former.in_column_files,
+    )
+
+
 def field_id(one: pa.Field[Any]) -> int | None:
     """Returns the id of a field; None if it has none."""
     text = (one.metadata or {}).get(FIELD_ID)
     return None if text is None else int(text)
+
+
+def columns_digest(columns: TableColumns, names: Collection[str]) -> str:
+    """Returns a digest of the ids and types of some columns. A column that is dropped and added again has another one.
+
+    Args:
+        columns: the columns of a schema.
+        names: the names.
+    """
+    identity = [
+        (each.name, _ids(each), str(each.type), str(columns.declared.field(each.name).type))
+        for each in columns.stored
+        if each.name in names
+    ]
+    return hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
+
+
+def _ids(one: pa.Field[Any]) -> list[Any]:
+    return [field_id(one), *(_ids(inner) for _, inner in child_fields(one.type))]
 
 
 def child_fields(kind: pa.DataType) -> list[tuple[str, pa.Field[Any]]]:

@@ -98,6 +98,13 @@ def last_in_ns(of: Any) -> int:
     return NS_MAX // (NS_PER_DAY if arrow.is_date32(of) else NS_PER_UNIT[of.unit])
 
 
+def ns_per_unit(of: Any) -> int:
+    """Returns the nanoseconds of 1 in a column of dates or times."""
+    if arrow.is_date32(of):
+        return NS_PER_DAY
+    return NS_PER_UNIT["ms" if arrow.is_date64(of) else of.unit]
+
+
 def is_orderable(of: pa.DataType) -> bool:
     """Returns whether the values can be compared with ``<``, besides ``==``."""
     return kind(of) not in ("bool", "other")

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias, assert_never
 
 import pyarrow as pa
 
-from lakefeed.expr.comparison_types import NS_PER_DAY, NS_PER_UNIT, kernel_type, kind
+from lakefeed.expr.comparison_types import NS_PER_DAY, NS_PER_UNIT, kernel_type, kind, ns_per_unit
 from lakefeed.expr.like import literal_prefix
 from lakefeed.expr.nodes import (
     And,
@@ -357,7 +357,7 @@ def _float(value: Any, of: Any) -> float | None:
 
 def _ns(value: Any, of: Any) -> int | None:
     if isinstance(value, int):
-        return int(value) * _ns_per_unit(of)
+        return int(value) * ns_per_unit(of)
     if isinstance(value, dt.datetime):
         naive = value if value.tzinfo is None else value.astimezone(dt.UTC).replace(tzinfo=None)
         return (naive - _EPOCH) // dt.timedelta(microseconds=1) * NS_PER_UNIT["us"]
@@ -367,12 +367,6 @@ def _ns(value: Any, of: Any) -> int | None:
         seconds = value.hour * 3600 + value.minute * 60 + value.second
         return seconds * NS_PER_UNIT["s"] + value.microsecond * NS_PER_UNIT["us"]
     return None
-
-
-def _ns_per_unit(of: Any) -> int:
-    if pa.types.is_date32(of):
-        return NS_PER_DAY
-    return NS_PER_UNIT["ms" if pa.types.is_date64(of) else of.unit]
 
 
 _TEMPORAL = ("date", "timestamp", "zoned", "time")

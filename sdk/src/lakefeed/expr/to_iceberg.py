@@ -6,11 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Context, Decimal
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, assert_never
 
 import pyarrow as pa
 
-from lakefeed.expr.comparison_types import NS_PER_UNIT, kind
+from lakefeed.expr.comparison_types import NS_PER_UNIT, kind, ns_per_unit
 from lakefeed.expr.like import literal_prefix
 from lakefeed.expr.nodes import (
     NEGATED,
@@ -231,12 +232,15 @@ def _literal_range(column: pa.DataType, literal: Literal, stored: Any) -> _Liter
             return _decimal(value, stored)
         case "float", ice.FloatType() | ice.DoubleType() if literal.type == column:
             return _exact_range(value)
-        case "binary", ice.BinaryType():
+        case "binary", ice.BinaryType() | ice.FixedType() | ice.UUIDType():
             return _exact_range(value)
         case "date", ice.DateType() if literal.type == pa.date32():
             return _exact_range(value)
-        case ("timestamp", ice.TimestampType()) | ("zoned", ice.TimestamptzType()):
+        case ("timestamp", ice.TimestampType()) | ("zoned", ice.TimestamptzType()) | ("time", ice.TimeType()):
             return _microseconds(value, literal.type, column)
+        case "timestamp" | "zoned" | "time", ice.LongType():  # they are stored in the unit of the column
+            exact = Fraction(value) * ns_per_unit(literal.type) / ns_per_unit(column)
+            return _LiteralRange(math.floor(exact), math.ceil(exact), is_exact=exact.denominator == 1)
     return None
 
 
@@ -252,7 +256,7 @@ def _decimal(value: Any, stored: Any) -> _LiteralRange | None:
 
 
 def _microseconds(value: int, of: Any, column: Any) -> _LiteralRange:
-    ns = value * NS_PER_UNIT[of.unit]
+    ns = value * ns_per_unit(of)
     floor, rest = divmod(ns, NS_PER_UNIT["us"])
     # Nanoseconds are stored as microseconds, rounded: a strict comparison would lose the rest.
     return _LiteralRange(floor, floor + (rest > 0), is_exact=rest == 0 and column.unit != "ns")

@@ -12,6 +12,7 @@ import pyarrow as pa
 from cachetools import LRUCache
 
 from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.table_columns import columns_digest
 from lakefeed.catalog.versions import newest_or_empty, resolve
 from lakefeed.errors import DatasetNotFoundError, UnsupportedError, VersionNotFoundError
 from lakefeed.keyed.key_matching import one_batch
@@ -87,7 +88,8 @@ class IndexedRows:
     def position(self) -> Position:
         """The version."""
         version = self.table.version
-        return Position(str(self.table.source.table.metadata.table_uuid), version.version, version.snapshot_id)
+        columns = columns_digest(self.table.source.columns, self.reader.columns_to_derive)
+        return Position(str(self.table.source.table.metadata.table_uuid), version.version, version.snapshot_id, columns)
 
     @cached_property
     def field_schema(self) -> pa.Schema:
@@ -100,7 +102,7 @@ class IndexedRows:
 
     def changes(self, since: Position) -> ChangedRows | None:
         """Returns the rows that changed since an older version; None if all are to be read again."""
-        keys = self._touched(since)
+        keys = self._touched(since) if since.has_columns_of(self.position) else None
         if keys is None or keys.num_rows > max(MOST_TOUCHED * (self.table.source.count() or 0), BATCH_ROWS):
             return None
         slices = (keys.slice(start, BATCH_ROWS) for start in range(0, keys.num_rows, BATCH_ROWS))

@@ -22,6 +22,7 @@ from lakefeed.catalog.action import Fence, fence_value
 from lakefeed.catalog.commit import create
 from lakefeed.catalog.hidden_tables import HiddenTables
 from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.table_columns import columns_digest
 from lakefeed.catalog.versions import newest_or_empty
 from lakefeed.errors import (
     CommitConflictError,
@@ -362,6 +363,8 @@ def _changed_ranges(lake: Lake, before: ScanReader, now: ScanReader, ranges: Seq
     for old, new in tables if now.where is not None else list(tables)[:1]:
         if old.version.table_uuid != new.version.table_uuid:
             raise VersionNotFoundError(f"{new.name!r} was dropped and created again")
+        if now.where is not None and _condition_columns(before, old) != _condition_columns(now, new):
+            raise VersionNotFoundError(f"a column of the condition was dropped and added again in {new.name!r}")
         if old.version.version == new.version.version:
             continue
         columns = () if now.where is None else None
@@ -369,6 +372,13 @@ def _changed_ranges(lake: Lake, before: ScanReader, now: ScanReader, ranges: Seq
             values = [comparable(column).to_pylist() for column in batch.columns]
             changed.update(bisect_right(begins, key) for key in zip(*values, strict=True))
     return changed
+
+
+def _condition_columns(reader: ScanReader, table: PinnedTable) -> str:
+    """Returns a digest of the columns of a table that the condition reads."""
+    keys = reader.of_keys()
+    names = keys.columns_to_derive if table.name == keys.base.name else keys.columns[table.name]
+    return columns_digest(table.source.columns, names)
 
 
 def _divided(keys: ScanReader, key_range: KeyRange, granularity: int) -> list[Shard]:

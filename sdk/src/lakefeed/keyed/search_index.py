@@ -105,7 +105,11 @@ class SearchIndex:
             rows: the newest rows of the table, which were looked up after that.
             window: how old the index may be; None for not at all.
         """
-        if state.position == rows.position or (window is not None and self._age(state, rows) <= window):
+        position = state.position
+        if position == rows.position:
+            return state
+        usable = window is not None and position is not None and position.has_columns_of(rows.position)
+        if usable and window is not None and self._age(state, rows) <= window:
             return state
         return self.refreshed(mend=False)
 

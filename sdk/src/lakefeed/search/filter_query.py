@@ -13,12 +13,11 @@ import pyarrow as pa
 
 from lakefeed.errors import InvalidArgumentError, UnsupportedError
 from lakefeed.expr import Column, Compare, Expr, In, IsNull, Like, Literal, Not, Or, conjuncts, to_text
+from lakefeed.expr.comparison_types import ns_per_unit
 from lakefeed.expr.nodes import NEGATED, And, CompareOp, children, columns
 from lakefeed.search.term_patterns import greater_patterns, less_patterns, like_pattern
 from lakefeed.search.text_schema import TextField, TextSchema, tantivy, term_of_text, units_of_decimal
 
-NS_PER_UNIT: Final = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
-NS_PER_DAY: Final = 86_400 * 10**9
 MOST_CHARACTERS: Final = 1_000
 """Regular expressions of tantivy have at most so many states."""
 SHOWN_CHARACTERS: Final = 80
@@ -226,10 +225,4 @@ def _in_unit(literal: Literal, kind: pa.DataType) -> Any:
         return value if infinite else Fraction(value) * units_of_decimal(kind)
     if not pa.types.is_temporal(kind):
         return value
-    return Fraction(value) * _unit_ns(literal.type) / _unit_ns(kind)
-
-
-def _unit_ns(kind: Any) -> int:
-    if pa.types.is_date32(kind):
-        return NS_PER_DAY
-    return NS_PER_UNIT["ms" if pa.types.is_date64(kind) else kind.unit]
+    return Fraction(value) * ns_per_unit(literal.type) / ns_per_unit(kind)

@@ -61,24 +61,36 @@ _FIELDS: list[pa.Field[Any]] = [
 SCHEMA: Final = typed_schema(pa.schema(_FIELDS), {"file": FILE.name})
 PADDING: Final = 16
 """The random bytes after a content that gets another digest, because the store has damaged the blob of its own."""
-_POSITION = re.compile(r"(.+)@v(\d+)#(-?\d+)")
+_POSITION = re.compile(r"(.+)@v(\d+)#(-?\d+)(?:~(\w+))?")
 
 
 class Position(NamedTuple):
-    """A version of a table: its uuid, number and snapshot."""
+    """A version of a table.
+
+    Attributes:
+        table_uuid: the uuid of the table.
+        version: the number of the version.
+        snapshot_id: its snapshot.
+        columns: a digest of the ids and types of the columns that are indexed; empty if it was not recorded.
+    """
 
     table_uuid: str
     version: int
     snapshot_id: int
+    columns: str = ""
 
     def __str__(self) -> str:
-        return f"{self.table_uuid}@v{self.version}#{self.snapshot_id}"
+        return f"{self.table_uuid}@v{self.version}#{self.snapshot_id}{self.columns and f'~{self.columns}'}"
+
+    def has_columns_of(self, other: Position) -> bool:
+        """Returns whether the indexed columns are those of another version, as far as this is known."""
+        return not self.columns or self.columns == other.columns
 
     @classmethod
     def parse(cls, text: str | None) -> Position | None:
         """Returns the position in a text; None for None."""
         match = None if text is None else _POSITION.fullmatch(text)
-        return None if match is None else cls(match[1], int(match[2]), int(match[3]))
+        return None if match is None else cls(match[1], int(match[2]), int(match[3]), match[4] or "")
 
 
 class SegmentFile(NamedTuple):

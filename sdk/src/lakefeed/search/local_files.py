@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from lakefeed.errors import DamagedDatasetError, IntegrityError, MissingFileError
+from lakefeed.errors import DamagedDatasetError, IntegrityError, LakefeedError, MissingFileError
 from lakefeed.search.index_ledger import IndexLedger, IndexState, SegmentFile, mending
 from lakefeed.storage.disk.disk_errors import wrap_os_errors
 from lakefeed.storage.disk.scratch import scratch_folder
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lakefeed.storage.blobs.blob_store import BlobStore
+
+Result = TypeVar("Result")
 
 FOLDER: Final = "indexes"
 SCRATCH: Final = "new-"
@@ -74,6 +76,36 @@ def read_files(ledger: IndexLedger, state: IndexState) -> list[SegmentFile]:
     """
     with damaged_index(ledger):
         return ledger.files(state)
+
+
+def read_local_files(
+    ledger: IndexLedger, state: IndexState, read: Callable[[], Result], forget: Callable[[], None]
+) -> Result:
+    """Returns what ``read`` returns. If the local copy of a version is damaged, it is fetched again, once.
+
+    Args:
+        ledger: the index.
+        state: its version.
+        read: reads the files of `local_folder`.
+        forget: forgets what of them is open.
+
+    Raises:
+        DamagedDatasetError: the files cannot be read.
+    """
+    for is_last in (False, True):
+        try:
+            return read()
+        except LakefeedError:
+            raise
+        except (RuntimeError, ValueError, OSError) as error:  # those of tantivy, faiss and Arrow
+            forget()
+            remove_local_folder(ledger, state)
+            if is_last:
+                name = ledger.definition.name
+                raise DamagedDatasetError(
+                    f"the index {name!r} cannot be read: {error}. {mending(ledger.definition)}"
+                ) from error
+    raise AssertionError("unreachable")
 
 
 @contextmanager

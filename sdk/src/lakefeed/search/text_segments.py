@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -14,10 +15,9 @@ import pyarrow as pa
 from cachetools import LRUCache
 
 from lakefeed._arrow import compute as pc
-from lakefeed.errors import DamagedDatasetError
-from lakefeed.search.index_ledger import IndexLedger, IndexState, mending
+from lakefeed.search.index_ledger import IndexLedger, IndexState
 from lakefeed.search.key_text import decode_keys, term_of
-from lakefeed.search.local_files import local_folder, remove_local_folder
+from lakefeed.search.local_files import local_folder, read_local_files
 from lakefeed.search.text_schema import ID, TextSchema, analyze, key_of, tantivy
 
 META: Final = "meta.json"
@@ -91,18 +91,14 @@ class TextSegments:
             DamagedDatasetError: a file of the index is lost or damaged.
         """
         query = self._query(ranks, filters)
-        try:
+
+        def read() -> tuple[list[str], list[float]]:
             searcher = open_searcher(ledger, state)
             pairs = _best(searcher, query, top_k)
-            texts = [key_of(searcher.doc(address)) for _, address in pairs]
-        except (ValueError, OSError) as error:
-            close_searcher(ledger, state)
-            remove_local_folder(ledger, state)
-            raise DamagedDatasetError(
-                f"the index {ledger.definition.name!r} cannot be read: {error}. {mending(ledger.definition)}"
-            ) from error
-        keys = decode_keys(texts, self.schema.key)
-        return best_hits(keys, np.array([score for score, _ in pairs], np.float32), top_k)
+            return [key_of(searcher.doc(address)) for _, address in pairs], [score for score, _ in pairs]
+
+        texts, scores = read_local_files(ledger, state, read, partial(close_searcher, ledger, state))
+        return best_hits(decode_keys(texts, self.schema.key), np.array(scores, np.float32), top_k)
 
     def _query(self, ranks: Sequence[TextRank], filters: Sequence[Any]) -> Any:
         module = tantivy()

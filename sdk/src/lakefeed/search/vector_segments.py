@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,10 +16,9 @@ from cachetools import LRUCache
 
 from lakefeed._arrow import compute as pc
 from lakefeed._units import MIB
-from lakefeed.errors import DamagedDatasetError
-from lakefeed.search.index_ledger import IndexLedger, IndexState, mending
+from lakefeed.search.index_ledger import IndexLedger, IndexState
 from lakefeed.search.key_text import decode_keys
-from lakefeed.search.local_files import local_folder, remove_local_folder
+from lakefeed.search.local_files import local_folder, read_local_files
 from lakefeed.search.text_segments import Hits, best_hits
 from lakefeed.search.vector_files import (
     FLAT_ROWS,
@@ -120,28 +120,35 @@ class VectorSegments:
             DamagedDatasetError: a file of the index is lost or damaged.
         """
         vector = self.schema.prepared(query[None, :])
-        texts: list[str] = []
-        scores: list[Any] = [np.empty(0, np.float32)]
-        try:
-            version = _open(ledger, state)
-            for segment, removed in zip(version.list.segments, version.removed, strict=True):
-                opened = _segments.get(version.folder, segment)
-                chosen = ~removed if mask_of is None else ~removed & mask_of(opened.rows)
-                positions, hit_scores = _nearest(opened.index, segment, vector, nprobes, chosen, top_k)
-                keys: list[Any] = opened.rows.column(KEY).take(pa.array(positions)).to_pylist()
-                texts += keys
-                scores.append(hit_scores)
-        except (RuntimeError, ValueError, OSError, pa.ArrowInvalid) as error:
-            with _versions_lock:
-                _versions.pop(_key(ledger, state), None)
-            remove_local_folder(ledger, state)
-            raise DamagedDatasetError(
-                f"the index {ledger.definition.name!r} cannot be read: {error}. {mending(ledger.definition)}"
-            ) from error
+
+        def read() -> tuple[list[str], list[Any]]:
+            return _hits(_open(ledger, state), vector, nprobes, mask_of, top_k)
+
+        texts, scores = read_local_files(ledger, state, read, partial(_close, ledger, state))
         values = np.concatenate(scores)
         if self.schema.metric == "l2":  # faiss gives squares
             values = -np.sqrt(np.maximum(values, 0))
         return best_hits(decode_keys(texts, self.schema.key), values.astype(np.float32), top_k)
+
+
+def _hits(
+    version: OpenVersion,
+    vector: Matrix,
+    nprobes: int,
+    mask_of: Callable[[pa.RecordBatch], Mask] | None,
+    top_k: int,
+) -> tuple[list[str], list[Any]]:
+    """Returns the keys, as text, and the scores of the nearest rows of each segment."""
+    texts: list[str] = []
+    scores: list[Any] = [np.empty(0, np.float32)]
+    for segment, removed in zip(version.list.segments, version.removed, strict=True):
+        opened = _segments.get(version.folder, segment)
+        chosen = ~removed if mask_of is None else ~removed & mask_of(opened.rows)
+        positions, hit_scores = _nearest(opened.index, segment, vector, nprobes, chosen, top_k)
+        keys: list[Any] = opened.rows.column(KEY).take(pa.array(positions)).to_pylist()
+        texts += keys
+        scores.append(hit_scores)
+    return texts, scores
 
 
 def _key(ledger: IndexLedger, state: IndexState) -> tuple[str, str, int]:
@@ -159,6 +166,11 @@ def _open(ledger: IndexLedger, state: IndexState) -> OpenVersion:
         with _versions_lock:
             _versions[key] = version
     return version
+
+
+def _close(ledger: IndexLedger, state: IndexState) -> None:
+    with _versions_lock:
+        _versions.pop(_key(ledger, state), None)
 
 
 def _nearest(index: Any, segment: Segment, query: Matrix, nprobes: int, chosen: Mask, top_k: int) -> tuple[Any, Any]:

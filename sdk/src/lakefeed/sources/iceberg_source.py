@@ -29,10 +29,12 @@ from lakefeed.catalog.file_access import LocalAccess, TableAccess
 from lakefeed.catalog.file_refs import DataFileRef, Delta, Positions, RowSelection
 from lakefeed.catalog.properties import FIRST_NAME
 from lakefeed.catalog.scan_plan import ScanPlan
+from lakefeed.catalog.table_columns import with_former_ids
 from lakefeed.errors import DamagedDatasetError, VersionNotFoundError
 from lakefeed.expr import Bounds, Expr
 from lakefeed.plan import Fragment, Lineage, Origin, PlainSource, Pushdown, cut_fragments
-from lakefeed.sources.data_file_reader import DataFileReader, take_sorted
+from lakefeed.sources import row_comparison
+from lakefeed.sources.data_file_reader import DataFileReader
 
 if TYPE_CHECKING:
     from pyiceberg.schema import Schema
@@ -144,7 +146,17 @@ class IcebergSource(PlainSource):
     @cached_property
     def columns(self) -> TableColumns:
         """Returns the columns of the schema in which rows are read."""
-        return column_rules.table_columns(self.table, self._snapshot_id, self.schema_id)
+        own, former = self._columns_of_versions
+        return former if self.since is not None and self.since.change == "lost" else own
+
+    @cached_property
+    def _columns_of_versions(self) -> tuple[TableColumns, TableColumns]:
+        """Returns the columns, and those by which files of the version are read that it is compared with."""
+        own, since = column_rules.table_columns(self.table, self._snapshot_id, self.schema_id), self.since
+        if since is None or since.version is None or since.change not in ("gained", "lost"):
+            return own, own
+        older = versions.find_snapshot(self.table, since.version, self._snapshot)
+        return own, with_former_ids(own, column_rules.table_columns(self.table, older.snapshot_id, None))
 
     @property
     def schema(self) -> pa.Schema:
@@ -462,24 +474,16 @@ class IcebergSource(PlainSource):
 
     def _remaining_positions(self, delta: Delta) -> Iterator[Positions]:
         """Yields the positions of the remaining rows for each file of the delta."""
-        less = self._comparable_rows(delta.less)
-        if delta.moved:
-            moved = sql.subtract_rows(self.lake.settings, less, self._comparable_rows(delta.moved))
-            less = sql.QueryTable(less.schema, partial(_take_from_table, less, moved))
-        remaining = sql.subtract_rows(self.lake.settings, self._comparable_rows(delta.files), less)
-        first = 0
-        for file in delta.files:
-            selection = version_files.select_rows(self.table, file) if file.has_deletes else None
-            rows = file.rows if selection is None else len(selection)
-            low, high = np.searchsorted(remaining, [first, first + rows])
-            positions = remaining[low:high] - first
-            yield positions if selection is None else selection.within(0, file.rows)[positions]
-            first += rows
+        own, former = self._columns_of_versions
+        less = own if self.columns is former else former
+        rows_of, less_of = (partial(self._comparable_rows, each) for each in (self.columns, less))
+        return row_comparison.remaining_positions(self.lake.settings, self.table, delta, rows_of, less_of)
 
-    def _comparable_rows(self, files: tuple[DataFileRef, ...]) -> sql.QueryTable:
+    def _comparable_rows(self, columns: TableColumns, files: tuple[DataFileRef, ...]) -> sql.QueryTable:
         """Returns rows in their storage types, which every engine can compare."""
         stored = schema.storage_schema(self.schema)
         plain = IcebergSource.of(self.lake, self.name, self.table, self.version, None, self.schema_id)
+        plain.__dict__["columns"] = columns
         return sql.QueryTable(
             stored, lambda: (cast(batch, stored) for file in files for batch in plain.live_batches(file))
         )
@@ -493,7 +497,3 @@ def _check_exists(lake: Lake, name: str, version: DatasetVersion) -> None:
     """Raises an error if the dataset was deleted, and perhaps created again, so that files are missing."""
     if not version.table_uuid or table_identity.uuid_of(lake, name) != version.table_uuid:
         raise table_identity.missing_version_error(lake, name, version) from None
-
-
-def _take_from_table(rows: sql.QueryTable, positions: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
-    return take_sorted(iter(rows.batches()), positions)
