@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import pickle
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,27 @@ def test_partitions_are_shards_and_are_read_lazily(home: Path, monkeypatch: pyte
             scan.to_dask(**bad)  # type: ignore[arg-type]
     with pytest.raises(UnsupportedError, match="key_table"):
         connect().scan(table, aux("w", pa.int64())).to_dask()
+
+
+@pytest.mark.live
+def test_values_are_those_of_pandas(home: Path) -> None:
+    table = Table.create("pages", key_schema={"id": pa.int64()})
+    rows = {
+        "id": [1, 2],
+        "price": pa.array([Decimal("1.50"), None], pa.decimal128(9, 2)),
+        "tags": [["a"], None],
+        "raw": [b"\xff", None],
+        "inner": [{"a": 1}, {"a": None}],
+        "flag": [True, None],
+        "day": [dt.date(2026, 1, 1), None],
+        "text": ["a", None],
+    }
+    table.write(pa.table(rows))
+    expected = table.scan().to_pandas()
+    frame = table.scan().to_dask()
+    computed = frame.compute(scheduler="synchronous").reset_index(drop=True)
+    pd.testing.assert_frame_equal(computed, expected)
+    assert (computed["price"][0], computed["raw"][0], list(computed["tags"][0])) == (Decimal("1.50"), b"\xff", ["a"])
 
 
 def test_shards_of_ranks_are_complete_and_disjoint(home: Path) -> None:

@@ -27,6 +27,7 @@ def to_dask(scan: Scan, shards: Any, types_mapper: Any) -> dd.DataFrame:
     if types_mapper is not None:
         check_function(types_mapper, "to_dask(types_mapper=)")
     try:
+        from dask import config
         from dask.dataframe import from_map, from_pandas
     except ImportError as error:
         raise MissingDependencyError("this needs Dask: pip install 'lakefeed[dask,pandas]'") from error
@@ -38,13 +39,14 @@ def to_dask(scan: Scan, shards: Any, types_mapper: Any) -> dd.DataFrame:
     )
     meta = scan.schema.empty_table().to_pandas(types_mapper=types_mapper)
     parts = [shard.key_range for shard in scan.shards()] if ranges is None else ranges
-    if not parts:
-        empty: dd.DataFrame = from_pandas(meta, npartitions=1)  # type: ignore[no-untyped-call]  # of Dask
-        return empty
-    frame: dd.DataFrame = from_map(  # type: ignore[no-untyped-call]  # of Dask
-        frames, parts, meta=meta, label="lakefeed-scan"
-    )
-    return frame
+    with config.set({"dataframe.convert-string": False}):  # else Dask makes texts of decimals, lists and bytes
+        if not parts:
+            empty: dd.DataFrame = from_pandas(meta, npartitions=1)  # type: ignore[no-untyped-call]  # of Dask
+            return empty
+        frame: dd.DataFrame = from_map(  # type: ignore[no-untyped-call]  # of Dask
+            frames, parts, meta=meta, label="lakefeed-scan"
+        )
+        return frame
 
 
 @dataclass(frozen=True, eq=False)
