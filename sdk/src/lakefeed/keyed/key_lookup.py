@@ -17,11 +17,10 @@ from lakefeed.expr import Expr
 from lakefeed.expr.value_ranges import between, has_order
 from lakefeed.keyed.key_matching import key_arrays, key_codes, show_keys
 from lakefeed.plan import Fragment, Pushdown
-from lakefeed.plan.take_rows import take_rows, take_values
+from lakefeed.plan.take_rows import take_rows, take_sorted, take_values
 from lakefeed.run.input_keys import ABSENT, InputKeys, Positions, comparable
 from lakefeed.run.prefetch import read_ahead
 from lakefeed.run.rebatch import joined
-from lakefeed.sources.data_file_reader import take_sorted
 from lakefeed.sources.iceberg_source import IcebergSource
 
 

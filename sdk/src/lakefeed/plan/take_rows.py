@@ -15,6 +15,8 @@ from lakefeed._lazy import LazyModule
 from lakefeed._rng import Indices
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from lakefeed.plan import byte_runs
     from lakefeed.plan.byte_runs import Mask
 else:
@@ -200,3 +202,15 @@ def _lacks_kernel(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind) or pa.types.is_union(kind):
         return False
     return any(_lacks_kernel(kind.field(index).type) for index in range(kind.num_fields))
+
+
+def take_sorted(batches: Iterator[pa.RecordBatch], positions: Indices) -> Iterator[pa.RecordBatch]:
+    """Yields the rows of a stream at sorted positions."""
+    start = 0
+    for batch in batches:
+        low, high = np.searchsorted(positions, [start, start + batch.num_rows])
+        if high - low == batch.num_rows:
+            yield batch
+        elif low < high:
+            yield take_rows(batch, positions[low:high] - start)
+        start += batch.num_rows

@@ -19,7 +19,7 @@ from lakefeed.expr import Bounds, Expr, evaluate, rename, roots
 from lakefeed.formats.parquet_format import ParquetFile
 from lakefeed.formats.row_filter import Selectivity
 from lakefeed.plan import Fragment, Pushdown, project_schema
-from lakefeed.plan.take_rows import filter_by_mask, take_rows
+from lakefeed.plan.take_rows import filter_by_mask, take_rows, take_sorted
 from lakefeed.sources.column_projection import TableProjection
 from lakefeed.sources.file_layout import FileLayout, columns_to_read
 
@@ -335,16 +335,4 @@ def take_most(batches: Iterator[pa.RecordBatch], mask: NDArray[np.bool_]) -> Ite
             yield take_rows(batch, np.flatnonzero(mask[start : start + batch.num_rows]))
         else:
             yield filter_by_mask(batch, wanted.slice(start, batch.num_rows))
-        start += batch.num_rows
-
-
-def take_sorted(batches: Iterator[pa.RecordBatch], positions: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
-    """Yields the rows of a stream at sorted positions."""
-    start = 0
-    for batch in batches:
-        low, high = np.searchsorted(positions, [start, start + batch.num_rows])
-        if high - low == batch.num_rows:
-            yield batch
-        elif low < high:
-            yield take_rows(batch, positions[low:high] - start)
         start += batch.num_rows

@@ -33,7 +33,6 @@ from lakefeed.catalog.table_columns import with_former_ids
 from lakefeed.errors import DamagedDatasetError, VersionNotFoundError
 from lakefeed.expr import Bounds, Expr
 from lakefeed.plan import Fragment, Lineage, Origin, PlainSource, Pushdown, cut_fragments
-from lakefeed.sources import row_comparison
 from lakefeed.sources.data_file_reader import DataFileReader
 
 if TYPE_CHECKING:
@@ -474,10 +473,12 @@ class IcebergSource(PlainSource):
 
     def _remaining_positions(self, delta: Delta) -> Iterator[Positions]:
         """Yields the positions of the remaining rows for each file of the delta."""
+        from lakefeed.sql.file_difference import remaining_positions
+
         own, former = self._columns_of_versions
         less = own if self.columns is former else former
         rows_of, less_of = (partial(self._comparable_rows, each) for each in (self.columns, less))
-        return row_comparison.remaining_positions(self.lake.settings, self.table, delta, rows_of, less_of)
+        return remaining_positions(self.lake.settings, self.table, delta, rows_of, less_of)
 
     def _comparable_rows(self, columns: TableColumns, files: tuple[DataFileRef, ...]) -> sql.QueryTable:
         """Returns rows in their storage types, which every engine can compare."""

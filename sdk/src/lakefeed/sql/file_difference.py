@@ -12,7 +12,7 @@ import pyarrow as pa
 from lakefeed import sql
 from lakefeed.catalog import version_files
 from lakefeed.catalog.file_refs import DataFileRef, Delta
-from lakefeed.sources.data_file_reader import take_sorted
+from lakefeed.plan.take_rows import take_sorted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
