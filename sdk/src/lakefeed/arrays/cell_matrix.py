@@ -127,7 +127,7 @@ def require_columns(indices: Values, columns: int, name: str) -> None:
     """Raises FormatError that names a file if a number is not that of a column."""
     if len(indices):
         require_sound(
-            int(indices.min()) >= 0 and int(indices.max()) < columns,
+            int(indices.max()) < columns and int(indices.min()) >= 0,
             name, f"its indices hold a number that is not one of the {columns} columns",
         )  # fmt: skip
 

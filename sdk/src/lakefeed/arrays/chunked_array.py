@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +19,9 @@ from lakefeed.arrays.hdf5_layout import MISSING, ChunkLayout, open_hdf5
 from lakefeed.errors import FormatError
 
 Values: TypeAlias = npt.NDArray[Any]
-Place: TypeAlias = Callable[[int, Values], None]
+Box: TypeAlias = tuple[slice, ...]
+Place: TypeAlias = Callable[[int, Box, Values], None]
+"""Uses a chunk, given its number and the part of the dataset that it holds."""
 
 GAP_BYTES: Final = 64 * KIB
 """Other bytes up to this length are read too, because another read would take longer."""
@@ -119,8 +122,8 @@ class ChunkedArray:
             return
         numbers = self._chunks_of_rows(np.arange(start // self.rows_per_chunk, self._row_end(start + len(out))))
 
-        def place(number: int, chunk: Values) -> None:
-            rows, *columns = self._layout.box(number)
+        def place(_: int, box: Box, chunk: Values) -> None:
+            rows, *columns = box
             low, high = max(rows.start, start), min(rows.stop, start + len(out))
             part = chunk[low - rows.start : high - rows.start]
             if check is not None:
@@ -139,8 +142,8 @@ class ChunkedArray:
         unique, first = np.unique(bands[order], return_index=True)
         targets = dict(zip(unique.tolist(), np.split(order, first[1:]), strict=True))
 
-        def place(number: int, chunk: Values) -> None:
-            inside, *columns = self._layout.box(number)
+        def place(_: int, box: Box, chunk: Values) -> None:
+            inside, *columns = box
             target = targets[inside.start // self.rows_per_chunk]
             out[(target, *columns)] = chunk[rows[target] - inside.start]
 
@@ -158,7 +161,7 @@ class ChunkedArray:
                 low, high = max(start, number * size), min(stop, (number + 1) * size)
                 pieces.setdefault(number, []).append((low - number * size, high - number * size, end - stop + low))
 
-        def place(number: int, chunk: Values) -> None:
+        def place(number: int, _: Box, chunk: Values) -> None:
             for low, high, target in pieces[number]:
                 out[target : target + high - low] = chunk[low:high]
 
@@ -174,24 +177,24 @@ class ChunkedArray:
         return (bands[:, None] * across + np.arange(across)).reshape(-1)
 
     def _visit(self, numbers: npt.NDArray[np.int64], place: Place) -> None:
-        """Calls ``place(number, chunk)`` for each chunk, in several threads."""
-        if not self._layout.direct:
-            self._visit_with_h5py(numbers, place)
-            return
+        """Calls ``place`` for each chunk, in several threads."""
         left = []
         for number in numbers.tolist():
-            chunk = self._known(number)
+            box = self._layout.box(number)
+            chunk = self._known(number, box)
             if chunk is None:
                 left.append(number)
             else:
-                place(number, chunk)
+                place(number, box, chunk)
+        if not self._layout.direct:
+            self._visit_with_h5py(left, place)
+            return
         groups = list(self._groups(left))
         run_in_threads(lambda group: self._read_group(group, place), groups, min(len(groups), self._source.parallel))
 
-    def _known(self, number: int) -> Values | None:
-        if self._layout.offsets[number] == MISSING:
-            shape = tuple(part.stop - part.start for part in self._layout.box(number))
-            return np.broadcast_to(np.array(self._layout.fill, self.dtype), shape)
+    def _known(self, number: int, box: Box) -> Values | None:
+        if self._layout.direct and self._layout.offsets[number] == MISSING:
+            return np.broadcast_to(np.array(self._layout.fill, self.dtype), _shape(box))
         return None if self._cache is None else self._cache.get(self._key(number))
 
     def _groups(self, numbers: Sequence[int]) -> Iterator[list[int]]:
@@ -216,50 +219,49 @@ class ChunkedArray:
         content = memoryview(self._source.read(start, int(offsets[group[-1]] + sizes[group[-1]]) - start))
         for number in group:
             begin = int(offsets[number]) - start
-            chunk = self._decode(number, content[begin : begin + int(sizes[number])])
+            box = self._layout.box(number)
+            chunk = self._decode(number, box, content[begin : begin + int(sizes[number])])
             self._remember(number, chunk)
-            place(number, chunk)
+            place(number, box, chunk)
 
-    def _decode(self, number: int, content: memoryview) -> Values:
-        layout = self._layout
-        box = layout.box(number)
-        shape = tuple(part.stop - part.start for part in box)
+    def _decode(self, number: int, box: Box, content: memoryview) -> Values:
+        layout, shape = self._layout, _shape(box)
         stored = layout.chunks if layout.padded else shape
-        size = int(np.prod(stored, dtype=np.int64)) * layout.dtype.itemsize
+        size = math.prod(stored) * layout.dtype.itemsize
         try:
             decoded = decode_chunk(content, layout.filters, int(layout.masks[number]), size)
         except DECODE_ERRORS:
-            return self._read_box(number)  # in a way that only HDF5 knows, or damaged
+            return self._read_box(box)  # in a way that only HDF5 knows, or damaged
         values: Values = np.frombuffer(decoded, layout.dtype).reshape(stored)
-        return values[tuple(slice(length) for length in shape)].astype(self.dtype, copy=False)
+        if stored != shape:
+            values = values[tuple(map(slice, shape))]
+        return values.astype(self.dtype, copy=False)
 
-    def _read_box(self, number: int) -> Values:
+    def _read_box(self, box: Box) -> Values:
         with open_hdf5(self._source) as file:
-            values: Values = file[self._layout.path][self._layout.box(number)]
+            values: Values = file[self._layout.path][box]
             return values.astype(self.dtype, copy=False)
 
-    def _visit_with_h5py(self, numbers: npt.NDArray[np.int64], place: Place) -> None:
-        left = []
-        for number in numbers.tolist():
-            chunk = None if self._cache is None else self._cache.get(self._key(number))
-            if chunk is None:
-                left.append(number)
-            else:
-                place(number, chunk)
-        for start in range(0, len(left), GROUP_CHUNKS):
+    def _visit_with_h5py(self, numbers: Sequence[int], place: Place) -> None:
+        for start in range(0, len(numbers), GROUP_CHUNKS):
             with open_hdf5(self._source) as file:  # not open for long: nothing is forked meanwhile
                 dataset = file[self._layout.path]
-                for number in left[start : start + GROUP_CHUNKS]:
-                    chunk = dataset[self._layout.box(number)].astype(self.dtype, copy=False)
+                for number in numbers[start : start + GROUP_CHUNKS]:
+                    box = self._layout.box(number)
+                    chunk = dataset[box].astype(self.dtype, copy=False)
                     self._remember(number, chunk)
-                    place(number, chunk)
+                    place(number, box, chunk)
 
-    def _key(self, number: int) -> tuple[str, str, int]:
-        return self._source.name, self._layout.path, number
+    def _key(self, number: int) -> tuple[int, str, int]:
+        return id(self._source), self._layout.path, number  # several files may have one name
 
     def _remember(self, number: int, chunk: Values) -> None:
         if self._cache is not None:
             self._cache.add(self._key(number), chunk)
+
+
+def _shape(box: Box) -> tuple[int, ...]:
+    return tuple(part.stop - part.start for part in box)
 
 
 def require_sound(condition: bool, name: str, reason: str) -> None:

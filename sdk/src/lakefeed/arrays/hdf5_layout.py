@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from threading import RLock
 from typing import Any, Final
 
@@ -111,18 +112,18 @@ class ChunkLayout:
     padded: bool
     direct: bool
 
-    @property
+    @cached_property
     def grid(self) -> tuple[int, ...]:
         """The number of chunks in each dimension."""
         return tuple(-(-size // chunk) for size, chunk in zip(self.shape, self.chunks, strict=True))
 
     def box(self, number: int) -> tuple[slice, ...]:
         """Returns the part of the dataset that a chunk holds."""
-        corner = np.unravel_index(number, self.grid)
-        return tuple(
-            slice(int(index) * chunk, min((int(index) + 1) * chunk, size))
-            for index, chunk, size in zip(corner, self.chunks, self.shape, strict=True)
-        )
+        sides = []
+        for count, chunk, size in zip(reversed(self.grid), reversed(self.chunks), reversed(self.shape), strict=True):
+            number, index = divmod(number, count)
+            sides.append(slice(index * chunk, min((index + 1) * chunk, size)))
+        return tuple(reversed(sides))
 
 
 def read_layout(dataset: Any, name: str) -> ChunkLayout:
