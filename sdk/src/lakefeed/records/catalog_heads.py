@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from sqlalchemy import Connection, and_, column, inspect, or_, select, table, tuple_
+from sqlalchemy import Connection, and_, bindparam, column, func, inspect, or_, select, table, tuple_
 from sqlalchemy.exc import DBAPIError
 
 from lakefeed.catalog import trash
@@ -29,6 +29,27 @@ POINTERS: Final[TableClause] = table(
     column("metadata_location"),
 )
 """The table of an SQL catalog. Its rows are the current metadata of the tables."""
+
+_SAME: Final = and_(SYNCED.c.namespace == POINTERS.c.table_namespace, SYNCED.c.name == POINTERS.c.table_name)
+_OWN: Final = and_(POINTERS.c.catalog_name == CATALOG_NAME, POINTERS.c.metadata_location.is_not(None))
+_CHANGED: Final = (
+    select(POINTERS.c.table_namespace, POINTERS.c.table_name, POINTERS.c.metadata_location, SYNCED.c.table_uuid)
+    .select_from(POINTERS.outerjoin(SYNCED, _SAME))
+    .where(
+        _OWN,
+        or_(SYNCED.c.location.is_(None), SYNCED.c.location != POINTERS.c.metadata_location),
+        or_(POINTERS.c.table_namespace == trash.NAMESPACE, func.substr(POINTERS.c.table_namespace, 1, 1) != "_"),
+    )
+)
+_MISSING: Final = (
+    select(SYNCED.c.namespace, SYNCED.c.name, SYNCED.c.table_uuid)
+    .select_from(SYNCED.outerjoin(POINTERS, and_(_SAME, _OWN)))
+    .where(POINTERS.c.table_name.is_(None))
+)
+_POINTER: Final = tuple_(POINTERS.c.table_namespace, POINTERS.c.table_name)
+_LOCATIONS: Final = select(POINTERS.c.table_namespace, POINTERS.c.table_name, POINTERS.c.metadata_location).where(
+    _OWN, _POINTER.in_(bindparam("names", expanding=True))
+)
 
 
 class TableName(NamedTuple):
@@ -60,10 +81,12 @@ class Changes:
 
     Attributes:
         changed: the location of the metadata of each table that is new or has changed.
+        known: the uuids of the tables that had these names when the registry read them.
         missing: the tables that the catalog has no more, with their uuids.
     """
 
     changed: Mapping[TableName, str]
+    known: Mapping[TableName, str]
     missing: Mapping[TableName, str | None]
 
     def __bool__(self) -> bool:
@@ -80,26 +103,22 @@ class CatalogHeads:
     def __init__(self, lake: Lake, database: RegistryDatabase) -> None:
         self._lake = lake
         self._is_catalog = database.is_catalog
+        self._has_pointers = False
 
     def changes(self, connection: Connection) -> Changes:
         """Returns the tables that were changed, made or removed since the registry has read them."""
         if not self._is_catalog:
             return _compare(self._all_heads(), connection)
-        if not _has_pointers(connection):
-            return Changes({}, {})
-        same = and_(SYNCED.c.namespace == POINTERS.c.table_namespace, SYNCED.c.name == POINTERS.c.table_name)
-        own = and_(POINTERS.c.catalog_name == CATALOG_NAME, POINTERS.c.metadata_location.is_not(None))
-        unread = or_(SYNCED.c.location.is_(None), SYNCED.c.location != POINTERS.c.metadata_location)
-        heads = select(POINTERS.c.table_namespace, POINTERS.c.table_name, POINTERS.c.metadata_location)
-        changed = connection.execute(heads.select_from(POINTERS.outerjoin(SYNCED, same)).where(own, unread))
-        gone = (
-            select(SYNCED.c.namespace, SYNCED.c.name, SYNCED.c.table_uuid)
-            .select_from(SYNCED.outerjoin(POINTERS, and_(same, own)))
-            .where(POINTERS.c.table_name.is_(None))
-        )
+        if not self._has_pointers:
+            self._has_pointers = _has_pointers(connection)
+            if not self._has_pointers:
+                return Changes({}, {}, {})
+        changed = [(TableName(row[0], row[1]), row[2], row[3]) for row in connection.execute(_CHANGED)]
+        datasets = [each for each in changed if each[0].is_dataset]
         return Changes(
-            _datasets((TableName(namespace, name), location) for namespace, name, location in changed),
-            {TableName(namespace, name): uuid for namespace, name, uuid in connection.execute(gone)},
+            {name: location for name, location, _ in datasets},
+            {name: uuid for name, _, uuid in datasets if uuid is not None},
+            {TableName(row[0], row[1]): row[2] for row in connection.execute(_MISSING)},
         )
 
     def locations(self, connection: Connection, names: Iterable[TableName]) -> dict[TableName, str]:
@@ -108,12 +127,9 @@ class CatalogHeads:
             found = ((name, self._location(name)) for name in names)
             return {name: location for name, location in found if location is not None}
         current: dict[TableName, str] = {}
-        key = tuple_(POINTERS.c.table_namespace, POINTERS.c.table_name)
         for chunk in chunks(names, 200):
-            query = select(POINTERS.c.table_namespace, POINTERS.c.table_name, POINTERS.c.metadata_location).where(
-                POINTERS.c.catalog_name == CATALOG_NAME, key.in_(chunk)
-            )
-            current |= {TableName(*row[:2]): str(row[2]) for row in connection.execute(query) if row[2]}
+            rows = connection.execute(_LOCATIONS, {"names": [tuple(each) for each in chunk]})
+            current |= {TableName(row[0], row[1]): str(row[2]) for row in rows}
         return current
 
     def _all_heads(self) -> dict[TableName, str]:
@@ -165,4 +181,8 @@ def _compare(heads: Mapping[TableName, str], connection: Connection) -> Changes:
     rows = connection.execute(select(SYNCED.c.namespace, SYNCED.c.name, SYNCED.c.location, SYNCED.c.table_uuid))
     known = {TableName(namespace, name): (location, uuid) for namespace, name, location, uuid in rows}
     changed = {name: location for name, location in heads.items() if known.get(name, (None, None))[0] != location}
-    return Changes(changed, {name: uuid for name, (_, uuid) in known.items() if name not in heads})
+    return Changes(
+        changed,
+        {name: uuid for name, (_, uuid) in known.items() if name in changed and uuid is not None},
+        {name: uuid for name, (_, uuid) in known.items() if name not in heads},
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from itertools import islice
 from typing import Any, Final, TypeVar
 
@@ -21,27 +22,28 @@ KEYS_PER_QUERY: Final = 500
 def insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Inserts rows. Those of which the table has the key already are left out."""
     if rows:
-        connection.execute(_insert(connection, table).on_conflict_do_nothing(), [dict(row) for row in rows])
+        statement = _insert(connection.dialect.name, table, ())
+        connection.execute(statement, [dict(row) for row in rows])
 
 
 def put(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Inserts rows, in place of those of the same primary key. All rows have the same columns."""
     if rows:
-        insert = _insert(connection, table)
-        keys = [column.name for column in table.primary_key]
-        values = {name: insert.excluded[name] for name in rows[0] if name not in keys}
-        statement = insert.on_conflict_do_update(index_elements=keys, set_=values) if values else insert
+        keys = {column.name for column in table.primary_key}
+        statement = _insert(connection.dialect.name, table, tuple(name for name in rows[0] if name not in keys))
         connection.execute(statement, [dict(row) for row in rows])
 
 
-def _insert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
-    match connection.dialect.name:
-        case "sqlite":
-            return sqlite.insert(table)
-        case "postgresql":
-            return postgresql.insert(table)
-        case other:
-            raise UnsupportedError(f"the registry works in SQLite and PostgreSQL, not in {other}")
+@cache
+def _insert(dialect: str, table: Table, replaced: tuple[str, ...]) -> sqlite.Insert | postgresql.Insert:
+    """Returns the statement that inserts rows, and replaces these columns of rows of the same primary key."""
+    if dialect not in ("sqlite", "postgresql"):
+        raise UnsupportedError(f"the registry works in SQLite and PostgreSQL, not in {dialect}")
+    insert = sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+    if not replaced:
+        return insert.on_conflict_do_nothing()
+    keys = [column.name for column in table.primary_key]
+    return insert.on_conflict_do_update(index_elements=keys, set_={name: insert.excluded[name] for name in replaced})
 
 
 def pairs(connection: Connection, query: Select[Any, Any]) -> dict[Any, Any]:

@@ -40,6 +40,20 @@ ROUNDS: Final = 5
 """Other processes may write while the tables are read; what they wrote after that is left to the next query."""
 
 
+_KNOWN: Final = select(RECORD.c.table_uuid, RECORD.c.revision, RECORD.c.presence).where(
+    RECORD.c.table_uuid.in_(bindparam("uuids", expanding=True))
+)
+_SET_PRESENCE: Final = (
+    update(RECORD)
+    .where(RECORD.c.table_uuid == bindparam("u"), RECORD.c.revision == bindparam("r"))
+    .values(presence=bindparam("p"))
+)
+_ELSEWHERE: Final = select(RECORD).where(
+    RECORD.c.table_uuid == bindparam("u"),
+    or_(RECORD.c.namespace != bindparam("s"), RECORD.c.table != bindparam("t")),
+)
+
+
 @dataclass(frozen=True)
 class _Unreadable:
     """A table whose metadata cannot be read, with the reason."""
@@ -63,14 +77,15 @@ class Projection:
         for _ in range(ROUNDS):
             with self._database.read() as connection:
                 changes = self._heads.changes(connection)
-            fresh = {name: each for name, each in changes.changed.items() if (name, each) not in self._reported}
-            if not fresh and not changes.missing:
-                break
+            fresh = [name for name, each in changes.changed.items() if (name, each) not in self._reported]
+            left = 0
             for names in chunks(fresh, TABLES_PER_TRANSACTION):
                 tables += len(names)
-                self._write(self._read(names, fresh), {})
+                left += self._write(self._read(names, changes.changed), changes.known, {})
             if changes.missing:
-                self._write({}, changes.missing)
+                self._write({}, {}, changes.missing)
+            if not left:
+                break
         return tables
 
     def _read(
@@ -95,20 +110,29 @@ class Projection:
         return SyncedTable(name, location, facts, self._lake.settings.catalog.namespace)
 
     def _write(
-        self, tables: Mapping[TableName, SyncedTable | _Unreadable], missing: Mapping[TableName, str | None]
-    ) -> None:
+        self,
+        tables: Mapping[TableName, SyncedTable | _Unreadable],
+        known: Mapping[TableName, str],
+        missing: Mapping[TableName, str | None],
+    ) -> int:
+        """Writes what was read. Returns the number of tables that were changed again meanwhile, and are left out."""
         with self._database.write() as connection:
             if connection.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK + 1})
             # What was read may be older than what another process has written meanwhile.
             current = self._heads.locations(connection, (*tables, *missing))
-            good = [t for n, t in tables.items() if isinstance(t, SyncedTable) and current.get(n) == t.location]
-            bad = {n: t for n, t in tables.items() if isinstance(t, _Unreadable) and current.get(n) == t.location}
-            stems = {each.stem for each in good} | _project(connection, good)
-            for name, each in bad.items():
-                self._report(connection, name, each)
-            stems |= _retire(connection, {name: uuid for name, uuid in missing.items() if name not in current})
+            same = {name: each for name, each in tables.items() if current.get(name) == each.location}
+            good = [each for each in same.values() if isinstance(each, SyncedTable)]
+            stems = {each.stem for each in good}
+            if good:
+                stems |= _project(connection, good, known)
+            for name, each in same.items():
+                if isinstance(each, _Unreadable):
+                    self._report(connection, name, each)
+            if missing:
+                stems |= _retire(connection, {name: uuid for name, uuid in missing.items() if name not in current})
             refresh_latest(connection, stems)
+        return len(tables) - len(same)
 
     def _report(self, connection: Connection, name: TableName, table: _Unreadable) -> None:
         """Records that a table cannot be read. Its records stay as they are."""
@@ -119,45 +143,43 @@ class Projection:
         put(connection, SYNCED, [_synced_row(name, None, known, table.reason)])
 
 
-def _project(connection: Connection, tables: Sequence[SyncedTable]) -> set[str]:
-    """Writes the records of tables. Returns the stems of tables that these replace under their names."""
-    if not tables:
-        return set()
-    rows, uuids = VersionRows(), [each.facts.table_uuid for each in tables]
-    known = _known_versions(connection, uuids)
+def _project(connection: Connection, tables: Sequence[SyncedTable], known: Mapping[TableName, str]) -> set[str]:
+    """Writes the records of tables. Returns the stems of other tables, which had these names before."""
+    rows = VersionRows()
+    presences = _known_versions(connection, [each.facts.table_uuid for each in tables])
     moved: list[Row] = []
     returned: list[Row] = []
     gone: list[Row] = []
     for table in tables:
-        before, uuid = known.get(table.facts.table_uuid, {}), table.facts.table_uuid
+        uuid, before = table.facts.table_uuid, presences.get(table.facts.table_uuid, {})
         now = {each.version for each in table.facts.versions}
         for version in table.facts.versions:
             if version.version not in before:
                 rows.add(table, version)
             elif before[version.version] != table.presence:
                 returned.append({"u": uuid, "r": version.version, "p": int(table.presence)})
-        gone += [{"u": uuid, "r": each} for each, p in before.items() if each not in now and p != Presence.GONE]
+        gone += [
+            {"u": uuid, "r": each, "p": int(Presence.GONE)}
+            for each, presence in before.items()
+            if each not in now and presence != Presence.GONE
+        ]
         if before:
             name = table.name
             moved.append({"uuid": uuid, "namespace": name.namespace, "table": name.name, "dataset": table.dataset})
     _insert(connection, rows)
     _rename(connection, moved)
-    of_version = and_(RECORD.c.table_uuid == bindparam("u"), RECORD.c.revision == bindparam("r"))
-    if returned:
-        connection.execute(update(RECORD).where(of_version).values(presence=bindparam("p")), returned)
-    if gone:
-        connection.execute(update(RECORD).where(of_version).values(presence=int(Presence.GONE)), gone)
-    replaced = _replaced(connection, tables)
+    if returned or gone:
+        connection.execute(_SET_PRESENCE, [*returned, *gone])
     put(connection, SYNCED, [_synced_row(each.source, each.location, each.facts.table_uuid, None) for each in tables])
-    return _retire(connection, {TableName("", ""): uuid for uuid in replaced}, replaced)
+    replaced = {known[each.source] for each in tables if known.get(each.source) not in (None, each.facts.table_uuid)}
+    return _retire(connection, {}, replaced)
 
 
 def _known_versions(connection: Connection, uuids: Sequence[str]) -> dict[str, dict[int, int]]:
     """Returns the presence of the known versions of tables."""
     known: dict[str, dict[int, int]] = {}
     for chunk in chunks(uuids):
-        query = select(RECORD.c.table_uuid, RECORD.c.revision, RECORD.c.presence).where(RECORD.c.table_uuid.in_(chunk))
-        for uuid, revision, presence in connection.execute(query):
+        for uuid, revision, presence in connection.execute(_KNOWN, {"uuids": chunk}):
             known.setdefault(uuid, {})[revision] = presence
     return known
 
@@ -194,8 +216,8 @@ def _insert_parents(connection: Connection, parents: Sequence[Row]) -> None:
 def _rename(connection: Connection, moved: Sequence[Row]) -> None:
     """Gives the records of tables their names of now. Names that were given to records stay."""
     for table in moved:
-        elsewhere = or_(RECORD.c.namespace != table["namespace"], RECORD.c.table != table["table"])
-        rows = connection.execute(select(RECORD).where(RECORD.c.table_uuid == table["uuid"], elsewhere)).mappings()
+        parameters = {"u": table["uuid"], "s": table["namespace"], "t": table["table"]}
+        rows = connection.execute(_ELSEWHERE, parameters).mappings()
         values = [_renamed({str(name): value for name, value in row.items()}, table) for row in rows]
         if values:
             columns: Any = {name: bindparam(f"new_{name}") for name in ("namespace", "table", "name", "search_text")}
@@ -214,19 +236,6 @@ def _renamed(row: Row, table: Row) -> Row:
         "new_name": name,
         "new_search_text": search_text({**row, "name": name}),
     }
-
-
-def _replaced(connection: Connection, tables: Iterable[SyncedTable]) -> set[str]:
-    """Returns the uuids of tables that had the names of these ones before."""
-    new = {each.source: each.facts.table_uuid for each in tables}
-    known = select(SYNCED.c.namespace, SYNCED.c.name, SYNCED.c.table_uuid).where(SYNCED.c.table_uuid.is_not(None))
-    uuids = {*new.values()}
-    rows = [
-        (TableName(namespace, name), uuid)
-        for chunk in chunks(new, 200)
-        for namespace, name, uuid in connection.execute(known.where(SYNCED.c.name.in_({each.name for each in chunk})))
-    ]
-    return {uuid for name, uuid in rows if name in new and new[name] != uuid} - uuids
 
 
 def _retire(connection: Connection, missing: Mapping[TableName, str | None], uuids: Iterable[str] = ()) -> set[str]:

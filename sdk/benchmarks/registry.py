@@ -1,0 +1,176 @@
+"""The registry: catching up with many tables, a save, and queries of a million records.
+
+    python sdk/benchmarks/registry.py [tables] [records]
+
+Tables of the lake are written once with PyIceberg's metadata and then named again and again, so that a thousand take
+seconds to make; each has its own metadata file, uuid and snapshot.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from sqlalchemy import insert
+from sqlalchemy.orm import Session
+
+from lakefeed.catalog.commit import append, create
+from lakefeed.catalog.durability import local_path
+from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.properties import HASH, RECORD
+from lakefeed.records.inserts import insert_new, now_ms
+from lakefeed.records.record_registry import Registry
+from lakefeed.records.record_tables import INPUT, LABEL, RECORD_LABEL
+from lakefeed.records.record_tables import RECORD as RECORDS
+from lakefeed.records.text_search import with_search_text
+
+TABLES, ROWS = 1_000, 1_000_000
+SCHEMA = pa.schema([("x", pa.int64())])
+WORDS = ("cells", "images", "iris", "digits", "train", "test", "raw", "clean", "lung", "heart")
+
+
+def line(name: str, seconds: float, goal: float) -> None:
+    print(f"{name:44}{seconds * 1000:12,.2f} ms{goal * 1000:12,.0f} ms", flush=True)
+
+
+def best(work: Callable[[], object], times: int = 5) -> float:
+    taken = []
+    for _ in range(times):
+        begun = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - begun)
+    return min(taken)
+
+
+def copy_tables(lake: Lake, name: str, tables: int) -> None:
+    """Makes tables whose metadata is that of one, but for the uuid."""
+    from pyiceberg.catalog.sql import IcebergTables
+
+    table = lake.table(name)
+    path = local_path(table.metadata_location)
+    assert path is not None
+    metadata, rows = json.loads(path.read_bytes()), []
+    for number in range(tables):
+        copy = path.with_name(f"copy-{number:06d}.metadata.json")
+        copy.write_text(json.dumps({**metadata, "table-uuid": str(uuid.uuid4())}))
+        location = table.metadata_location.replace(path.name, copy.name)
+        rows.append(
+            {"catalog_name": lake.catalog.name, "table_namespace": "many", "table_name": f"t{number:06d}",
+             "metadata_location": location, "iceberg_type": "TABLE"}
+        )  # fmt: skip
+    lake.ensure_namespace("many")
+    with Session(lake.catalog.engine) as session:  # type: ignore[attr-defined]  # of an SQL catalog
+        session.execute(insert(IcebergTables), rows)
+        session.commit()
+
+
+def catch_up(lake: Lake, tables: int) -> None:
+    create(lake, "first", SCHEMA, [], facts={RECORD: json.dumps({"labels": ["red"]}), HASH: "h"})
+    registry = Registry(lake)
+    registry.catch_up()
+    copy_tables(lake, "first", tables)
+    begun, worked = time.perf_counter(), time.process_time()
+    assert registry.catch_up() == tables
+    line(f"catch up with {tables:,} versions of {tables:,} tables", time.perf_counter() - begun, 15)
+    print(f"    of it CPU: {time.process_time() - worked:.2f} s")
+    line("catch up with none", best(registry.catch_up, 20), 0.005)
+
+
+def save(lake: Lake) -> None:
+    batch, registry = pa.record_batch({"x": [1]}, SCHEMA), Registry(lake)
+    registry.catch_up()
+    create(lake, "appended", SCHEMA, [batch])
+    plain, more = [], []
+    for number in range(20):
+        begun = time.perf_counter()
+        append(lake, "appended", [batch], schema=SCHEMA)
+        plain.append(time.perf_counter() - begun)
+        if number % 2:
+            begun = time.perf_counter()
+            registry.catch_up()
+            more.append(time.perf_counter() - begun)
+    line("an append", min(plain), 0)
+    line("the record of two appends, caught up", min(more), 0.010)
+
+
+def fill(registry: Registry, count: int) -> None:
+    draw, now = random.Random(0), now_ms()
+    labels = [{"uid": f"l{n:07d}", "name": f"label{n}", "search_text": f"label{n}", "created": now} for n in range(200)]
+    registry.catch_up()
+    with registry.write() as connection:
+        insert_new(connection, LABEL, labels)
+        for start in range(0, count, 20_000):
+            records, links, inputs = [], [], []
+            for n in range(start, min(count, start + 20_000)):
+                stem, revision = f"{n // 4:016d}", n % 4 + 1
+                row: dict[str, Any] = {
+                    "uid": f"{stem}{revision:04d}", "stem": stem, "revision": revision, "label": str(revision),
+                    "kind": draw.choice(["dataset", "file"]), "name": f"{draw.choice(WORDS)} {n // 4}",
+                    "description": " ".join(draw.choices(WORDS, k=8)), "hash": f"{draw.getrandbits(256):064x}",
+                    "size": n, "n": n, "run": f"run{n // 10}", "user": f"user{n % 50}", "latest": revision == 4,
+                    "created": now + n, "updated": now,
+                }  # fmt: skip
+                records.append(with_search_text(row))
+                links += [
+                    {"record": row["uid"], "label": each["uid"], "feature": ""} for each in draw.sample(labels, 2)
+                ]
+                inputs.append({"run": f"run{n // 10}", "record": f"{draw.randrange(n // 4 + 1):016d}0004"})
+            connection.execute(RECORDS.insert(), records)
+            connection.execute(RECORD_LABEL.insert(), links)
+            insert_new(connection, INPUT, inputs)
+
+
+def queries(registry: Registry, count: int) -> None:
+    query, uid = registry.query(), f"{count // 8:016d}0002"
+    first = registry.get(uid).created
+    filters: dict[str, Callable[[], object]] = {
+        "by uid": lambda: registry.get(uid),
+        "by prefix": lambda: registry.get(uid[:17]),
+        "newest 100": lambda: query.limit(100).all(),
+        "latest, newest 100": lambda: query.filter(latest=True).limit(100).all(),
+        "label, latest, newest 100": lambda: query.filter(labels="label7", latest=True).limit(100).all(),
+        "two labels": lambda: query.filter(labels=["label7", "label9"]).all(),
+        "count of a label": lambda: query.filter(labels="label7").count(),
+        "name": lambda: query.filter(name="iris 17").all(),
+        "name starts with, 100": lambda: query.filter(name__startswith="iris 1").limit(100).all(),
+        "run": lambda: query.filter(run="run77").all(),
+        "kind, rows above, newest 100": lambda: query.filter(kind="file", rows__gt=count - 5_000).limit(100).all(),
+        "created between": lambda: query.filter(created_at__gte=first, created_at__lt=first + 100).all(),
+        "count of a kind": lambda: query.filter(kind="file").count(),
+        "count of all": lambda: query.count(),
+    }  # fmt: skip
+    for name, work in filters.items():
+        line(name, best(work, 3), 0.2)
+    for text in ("iris 17", "lung heart", "nothing like it", "label7"):
+        line(f"search {text!r}, best 20", best(lambda text=text: query.search(text).limit(20).all(), 2), 1)
+
+
+def main() -> None:
+    tables, count = (int(each) for each in (*sys.argv[1:], *(TABLES, ROWS)[len(sys.argv) - 1 :]))
+    home = tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
+    os.environ["LAKEFEED_HOME"] = home
+    try:
+        print(f"{'':44}{'best':>15}{'goal':>15}")
+        lake = Lake.current()
+        catch_up(lake, tables)
+        save(lake)
+        begun = time.perf_counter()
+        fill(Registry(lake), count)
+        print(f"    {count:,} records were inserted in {time.perf_counter() - begun:.0f} s")
+        queries(Registry(lake), count)
+    finally:
+        shutil.rmtree(home)
+
+
+if __name__ == "__main__":
+    main()
