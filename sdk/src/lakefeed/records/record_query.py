@@ -57,6 +57,7 @@ class Query(Generic[Value]):
         order: the fields to order by, with "-" for descending order; None for the default.
         most: the number of rows at most.
         words: the text to search for.
+        has_prefix: a condition compares the beginning of a text.
     """
 
     reader: Reader
@@ -66,6 +67,7 @@ class Query(Generic[Value]):
     order: Sequence[str] | None = None
     most: int | None = None
     words: str | None = None
+    has_prefix: bool = False
 
     def filter(self, **lookups: Any) -> Query[Value]:
         """Returns the query of the rows that also match these lookups.
@@ -82,7 +84,7 @@ class Query(Generic[Value]):
         fields, relations = self.entity.fields, self.entity.relations
         has_visibility = self.entity.table is RECORD
         names = {*fields, *relations, *(("visibility",) if has_visibility else ())}
-        conditions, visibility = list(self.conditions), self.visibility
+        conditions, visibility, has_prefix = list(self.conditions), self.visibility, self.has_prefix
         for lookup, value in lookups.items():
             name, operator = parse_lookup(lookup, names, self.entity.name)
             if name == "visibility" and has_visibility:
@@ -92,7 +94,8 @@ class Query(Generic[Value]):
                 conditions.append(relation_condition(relation, lookup, operator, value, anything))
             else:
                 conditions.append(field_condition(fields[name], lookup, operator, value))
-        return replace(self, conditions=tuple(conditions), visibility=visibility)
+                has_prefix |= operator == "startswith"
+        return replace(self, conditions=tuple(conditions), visibility=visibility, has_prefix=has_prefix)
 
     def search(self, text: str) -> Query[Value]:
         """Returns the query of the rows that have every word of a text, best first.
@@ -209,23 +212,33 @@ class Query(Generic[Value]):
         return next(islice(self.limit(index + 1).all(), index, None))
 
     def _rows(self, most: int | None) -> list[Value]:
-        statement = self._statement().limit(most)
-        make = self.entity.make
+        statement, make = self._statement(most), self.entity.make
         return self.reader.read_current(
             lambda connection: [make(row) for row in connection.execute(statement).mappings()]  # type: ignore[arg-type]
         )
 
-    def _statement(self) -> Select[Any]:
-        table, statement = self.entity.table, select(self.entity.table).where(*self._where())
+    def _statement(self, most: int | None) -> Select[Any]:
+        table, order = self.entity.table, self._order()
+        if self.words is None or most is None:
+            return select(table).where(*self._where()).order_by(*order).limit(most)
+        # Many rows may match. Only their keys are sorted.
+        key = table.c["id"] if "id" in table.c else table.c[self.entity.key]
+        best = select(key).where(*self._where()).order_by(*order).limit(most)
+        return select(table).where(key.in_(best)).order_by(*order)
+
+    def _order(self) -> list[ColumnElement[Any]]:
+        table, order = self.entity.table, list[ColumnElement[Any]]()
         if self.words is not None and self.order is None:
             ranked: ColumnElement[str] = RECORD.c.search_text if table is RECORD else func.lower(table.c.name) + "\n"
-            statement = statement.order_by(rank(ranked, self.words))
+            order.append(rank(ranked, self.words))
         for each in self.entity.order if self.order is None else self.order:
             field = self.entity.fields[each.removeprefix("-")]
-            column = field.column if isinstance(field, TimeColumn) else field
-            statement = statement.order_by(column.desc() if each.startswith("-") else column.asc())
+            column: ColumnElement[Any] = field.column if isinstance(field, TimeColumn) else field
+            if self.has_prefix and isinstance(field, TimeColumn):
+                column = column + 0  # else SQLite reads all rows in this order, not those of the prefix
+            order.append(column.desc() if each.startswith("-") else column.asc())
         last = table.c.id if "id" in table.c else table.c[self.entity.key]
-        return statement.order_by(last.desc())
+        return [*order, last.desc()]
 
     def _where(self) -> tuple[Condition, ...]:
         if self.entity.table is not RECORD:
@@ -279,21 +292,20 @@ def get_record(query: Query[Record], uid: str) -> Record:
         return exact
     prefix = and_(starts_with(RECORD.c.uid, uid), RECORD.c.presence != int(Presence.PENDING))
     matching = replace(query, conditions=(*query.conditions, prefix))
+    of_prefix = select(RECORD.c.stem).where(*matching.conditions)
+    ends = (RECORD.c.uid.asc(), RECORD.c.uid.desc())  # the first and the last one tell whether there are several
     stems = query.reader.read_current(
-        lambda connection: list(
-            connection.scalars(select(RECORD.c.stem).where(*matching.conditions).distinct().limit(SHOWN + 1))
-        )
+        lambda connection: sorted({*(s for end in ends for s in connection.scalars(of_prefix.order_by(end).limit(1)))})
     )
     if not stems:
         near = query.search(fold(uid)).limit(SHOWN).all() if len(uid) < STEM_CHARACTERS else []
         hint = f" Records of that name are {quoted_list(each.uid for each in near)}." if near else ""
         raise RecordNotFoundError(f"no {RECORD_ENTITY.name} has the uid {uid!r}.{hint} Query.search finds records")
     if len(stems) > 1:
-        more = " and others" if len(stems) > SHOWN else ""
         raise MultipleRecordsError(
-            f"several {RECORD_ENTITY.name}s have uids that start with {uid!r}: {quoted_list(stems[:SHOWN])}{more}"
+            f"several {RECORD_ENTITY.name}s have uids that start with {uid!r}, such as those of {quoted_list(stems)}"
         )
-    newest = _any_visibility(matching).order_by("-revision")
+    newest = _any_visibility(query).filter(stem=stems[0]).order_by("-revision")
     return replace(newest, visibility=LISTED).first() or newest.limit(1).one()
 
 

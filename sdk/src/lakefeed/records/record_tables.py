@@ -116,6 +116,11 @@ RECORD: Final = Table(
     METADATA,
     Column("id", _ID, primary_key=True, autoincrement=True),
     Column("uid", Text, nullable=False, unique=True),
+    # What queries read of every row comes first: SQLite reads a row up to the last column that it needs.
+    Column("visibility", SmallInteger, nullable=False, server_default="0"),
+    Column("presence", SmallInteger, nullable=False, server_default="0"),
+    Column("latest", Boolean, nullable=False, server_default="0"),
+    Column("search_text", Text, nullable=False, server_default=""),  # see `search_text`
     Column("stem", Text, nullable=False),
     Column("revision", BigInteger, nullable=False),
     Column("kind", Text, nullable=False),  # see `RecordKind`
@@ -138,13 +143,9 @@ RECORD: Final = Table(
     Column("reference_type", Text),
     Column("run", Text),
     Column("user", Text),
-    Column("visibility", SmallInteger, nullable=False, server_default="0"),
-    Column("presence", SmallInteger, nullable=False, server_default="0"),
-    Column("latest", Boolean, nullable=False, server_default="0"),
     Column("published", Boolean, nullable=False, server_default="0"),
     Column("token", Text),
     Column("facts_json", Text),  # the entry `lakefeed.record` of the commit
-    Column("search_text", Text, nullable=False, server_default=""),  # see `search_text`
     Column("created", BigInteger, nullable=False),
     Column("updated", BigInteger, nullable=False),
     Index(f"{PREFIX}record_stem", "stem", "revision"),

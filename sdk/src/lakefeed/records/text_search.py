@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Boolean, ColumnElement, case
+from sqlalchemy import ColumnElement, case
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import NullType
 
 SEPARATOR: Final = "\n"
 SEARCHED: Final = ("name", "key", "label", "description", "reference")
@@ -20,14 +21,14 @@ SEARCHED: Final = ("name", "key", "label", "description", "reference")
 class contains(FunctionElement[bool]):  # noqa: N801 - named as the function of SQL that it stands for
     """True where the first text contains the second one, with the same case."""
 
-    type = Boolean()
+    type = NullType()  # for a Boolean, SQLAlchemy would compare it with 1, and SQLite use no index
     inherit_cache = True
 
 
 class starts_with(FunctionElement[bool]):  # noqa: N801 - see above
     """True where the first text starts with the second one, with the same case."""
 
-    type = Boolean()
+    type = NullType()
     inherit_cache = True
 
 
