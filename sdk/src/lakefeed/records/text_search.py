@@ -18,14 +18,14 @@ SEPARATOR: Final = "\n"
 SEARCHED: Final = ("name", "key", "label", "description", "reference")
 
 
-class contains(FunctionElement[bool]):  # noqa: N801 - named as the function of SQL that it stands for
+class contains(FunctionElement[Any]):  # noqa: N801 - named as the function of SQL that it stands for
     """True where the first text contains the second one, with the same case."""
 
     type = NullType()  # for a Boolean, SQLAlchemy would compare it with 1, and SQLite use no index
     inherit_cache = True
 
 
-class starts_with(FunctionElement[bool]):  # noqa: N801 - see above
+class starts_with(FunctionElement[Any]):  # noqa: N801 - see above
     """True where the first text starts with the second one, with the same case."""
 
     type = NullType()
