@@ -53,6 +53,7 @@ def test_references_have_every_public_name_command_and_setting() -> None:
         page = python_reference.page_text(module)
         missing = [name for name in python_reference.public_names(module) if f"{module}.{name}\n" not in page]
         assert [name for name in missing if f"``{name}`` is :py:obj:" not in page] == []
+    assert "### Dataset.filter(self, predicate" in python_reference.markdown_text("lakefeed")
     described = set(python_reference.public_names("lakefeed"))
     assert described == {name for name in lakefeed.__all__ if not name.startswith("__")} - {"errors"}
     page = command_reference.page_text()

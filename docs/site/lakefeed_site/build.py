@@ -51,7 +51,11 @@ def build(output: Path) -> int:
         code = run_sphinx([*options, "-b", "html", "-d", str(Path(folder, "trees")), str(source), str(output)])
     if code:
         return code
-    llms_text.write_llms_text(output, contents, texts)
+    markdown = {
+        f"{python_reference.page_of(name)}.rst": python_reference.markdown_text(name)
+        for name in python_reference.public_modules()
+    }
+    llms_text.write_llms_text(output, contents, texts | markdown)
     lines = built_pages.problems(output)
     sys.stderr.writelines(f"{line}\n" for line in lines)
     return int(bool(lines))

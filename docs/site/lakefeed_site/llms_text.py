@@ -23,12 +23,16 @@ def write_llms_text(output: Path, contents: list[Section], texts: Mapping[str, s
     for section in contents:
         lines += ["", f"## {section.title}", ""]
         for page in section.pages:
-            lines.append(f"- [{title(texts[page])}]({page}): {first_sentence(texts[page])}")
+            lines.append(f"- [{title(texts[page])}]({_file(page)}): {first_sentence(texts[page])}")
     (output / "llms.txt").write_text("\n".join(lines) + "\n", "utf-8")
     for page, text in texts.items():
-        target = output / page
+        target = output / _file(page)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, "utf-8")
+
+
+def _file(page: str) -> str:
+    return f"{page.removesuffix('.rst')}.md" if page.endswith(".rst") else page
 
 
 def first_sentence(text: str) -> str:

@@ -56,6 +56,30 @@ def page_text(module: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def markdown_text(module: str) -> str:
+    """Returns the docstrings of a module in Markdown, for programs that read the site."""
+    lines = [f"# {module}", "", _doc(importlib.import_module(module)), ""]
+    for name, value in _all_names(module).items():
+        lines += [f"## {name}{_signature(value)}", "", _doc(value), ""]
+        members = [each for each in dir(value) if _is_public_member(value, each)] if inspect.isclass(value) else []
+        for member in members:
+            item = inspect.getattr_static(value, member)
+            lines += [f"### {name}.{member}{_signature(getattr(value, member))}", "", _doc(item), ""]
+    return "\n".join(lines)
+
+
+def _doc(value: object) -> str:
+    shown = inspect.ismodule(value) or inspect.isclass(value) or inspect.isroutine(value) or isinstance(value, property)
+    return (inspect.getdoc(value) or "") if shown else ""
+
+
+def _signature(value: object) -> str:
+    try:
+        return str(inspect.signature(value)) if callable(value) else ""
+    except (TypeError, ValueError):  # some built-in types have none
+        return ""
+
+
 def _summary(module: str) -> list[str]:
     """Returns a table of the names, each with the first sentence of its docstring."""
     lines = [".. list-table::", "   :widths: 1 3", ""]
