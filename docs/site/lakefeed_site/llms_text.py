@@ -37,9 +37,9 @@ def _file(page: str) -> str:
 
 def first_sentence(text: str) -> str:
     """Returns the first sentence of the first paragraph of a page, without marks."""
-    for paragraph in re.split(r"\n\s*\n", text):
-        if paragraph[:1].isalpha() and "\n===" not in paragraph:
-            plain = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", " ".join(paragraph.split()))
+    for paragraph in re.split(r"\n\s*\n", re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)):
+        if paragraph.strip() and paragraph.strip()[0] not in "#|!<>-*:.=":
+            plain = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", " ".join(paragraph.split()).replace("**", ""))
             sentence = re.split(r"(?<=[.:]) ", plain.replace("`", ""))[0].rstrip(":.")
             return sentence if len(sentence) <= MAX_CHARACTERS else sentence[: MAX_CHARACTERS - 1] + "…"
     return ""
