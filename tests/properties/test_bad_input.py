@@ -282,6 +282,7 @@ OTHER = Kind(lambda value: False, ("there", Dataset, pa.table({"a": [1]})))
 LOCATIONS = Kind(
     lambda value: False, ("gone.csv", "gone-*.csv", "x.unknown", ["gone.csv"], "ftp2://x/y.csv", "nul\0.csv")
 )
+OBS = Kind(lambda value: value is None or isinstance(value, str) or value in ([], {"a"}), (["a", "a"],))
 EXPRESSION = Kind(lambda value: False, ("a >", "aa > 1", "a = 'x'", "s > 1", "a; drop", "(" * 500, "a > 1 or", "\0"))
 VALUE = Kind(lambda value: False, ("a +", "aa + 1", "s + 1", "\0"))
 QUERY = Kind(lambda value: False, ("SELEC 1", "SELECT * FROM gone", "SELECT aa FROM data", "DROP TABLE data", "\0"))
@@ -416,6 +417,11 @@ CALLS: dict[str, Call] = {
     "Dataset.from_file": Call(Dataset.from_file, {"location": "rows.csv"},
                               {"location": LOCATIONS, "format": one_of(None, "csv", bad=("xlsx", "CSV ")),
                                "null_values": Kind(lambda value: value is None or value in ([], {"a"}), ("NA", [1]))}),
+    "Dataset.from_anndata": Call(
+        Dataset.from_anndata, {"location": "gone.h5ad"},
+        {"location": LOCATIONS, "layer": Kind(lambda value: value is None or isinstance(value, str), ("",)),
+         "x": one_of("sparse", "dense", None, bad=("csr", "Dense")), "obs": OBS,
+         "join_vars": one_of("auto", "inner", None, bad=("outer", "Auto"))}),
     "Dataset.from_folder": Call(Dataset.from_folder, {"folder": "."},
                                 {"folder": Kind(lambda value: False, ("gone", "pic.bin", "s3://x/y", "nul\0")),
                                  "label": one_of(None, "parent", bad=("Parent", "grandparent"))}),

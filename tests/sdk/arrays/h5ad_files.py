@@ -20,18 +20,22 @@ def matrix(rows: int, columns: int, dtype: str = "f4", density: float = 0.3, see
 
 
 def annotated(
-    values: Any, obs: dict[str, Any] | None = None, names: list[str] | None = None, layers: dict[str, Any] | None = None
+    values: Any,
+    obs: dict[str, Any] | None = None,
+    names: list[str] | None = None,
+    layers: dict[str, Any] | None = None,
+    index: list[str] | None = None,
 ) -> anndata.AnnData:
     rows, columns = values.shape
-    index = pd.Index([f"cell{number}" for number in range(rows)])
+    cells = pd.Index(index or [f"cell{number}" for number in range(rows)])
     variables = pd.Index(names or [f"gene{number}" for number in range(columns)])
-    frame = pd.DataFrame(obs or {}, index=index)
+    frame = pd.DataFrame(obs or {}, index=cells)
     return anndata.AnnData(values, obs=frame, var=pd.DataFrame(index=variables), layers=layers)
 
 
 def write(path: Path, values: Any, obs: dict[str, Any] | None = None, **options: Any) -> anndata.AnnData:
-    """Writes a file and returns what it holds. ``names``, ``layers``: as in `annotated`; the others: of AnnData."""
-    data = annotated(values, obs, options.pop("names", None), options.pop("layers", None))
+    """Writes a file and returns what it holds. ``names``, ``layers``, ``index`` are those of `annotated`."""
+    data = annotated(values, obs, *(options.pop(each, None) for each in ("names", "layers", "index")))
     data.write_h5ad(path, **options)
     return data
 

@@ -210,29 +210,32 @@ def _close_all(streams: list[BinaryIO], process: int) -> None:
             stream.close()
 
 
-def byte_source(file: Any) -> ByteSource:
+def byte_source(file: Any, states: Identities | None = None) -> ByteSource:
     """Returns the source of a path, a URL or a handle of a file.
+
+    Args:
+        file: the file.
+        states: the states that files at paths and URLs must have, which are recorded there.
 
     Raises:
         InvalidArgumentError: it is none of these.
         MissingFileError: there is no such file.
     """
     if isinstance(file, str | os.PathLike):
-        return _source_at(os.fspath(file))
+        return _source_at(os.fspath(file), Identities() if states is None else states)
     if isinstance(file, FileHandle):
         return _source_of_handle(file)
     raise InvalidArgumentError(f"a file must be a path, a URL or a file of a dataset, got {file!r:.80}")
 
 
-def _source_at(url: Any) -> ByteSource:
+def _source_at(url: Any, states: Identities) -> ByteSource:
     if not isinstance(url, str) or not url or "\0" in url:
         raise InvalidArgumentError(f"a file must be a path, a URL or a file of a dataset, got {url!r:.80}")
     path = local_path(url)
     if path is not None:
-        source = LocalBytes(os.path.abspath(path), url)  # noqa: PTH100 - links stay as they are
+        source = LocalBytes(os.path.abspath(path), url, states)  # noqa: PTH100 - links stay as they are
         source.read(0, 1)
         return source
-    states = Identities()
     identity = identity_at(url, states)
     validator = identity.tag or identity.modified
     key = None if validator is None else hashlib.sha256(f"{url} {validator} {identity.size}".encode()).hexdigest()
@@ -244,7 +247,7 @@ def _source_of_handle(handle: FileHandle) -> ByteSource:
     if handle.sha256 is not None and handle.store is not None:
         return StreamBytes(name, partial(_open_handle, handle), handle.sha256)
     if handle.url is not None and handle.sha256 is None:
-        return _source_at(str(handle.path()) if local_path(handle.url) is not None else handle.url)
+        return _source_at(str(handle.path()) if local_path(handle.url) is not None else handle.url, Identities())
     return StreamBytes(name, partial(_open_handle, handle), handle.sha256, most=1)  # the stream holds the whole content
 
 

@@ -175,23 +175,37 @@ def read_matrix_layout(file: Any, layer: str | None, name: str) -> MatrixLayout:
         ColumnNotFoundError: the file has no layer of this name.
         FormatError: the file has no X, or it is damaged.
     """
+    item, path = matrix_item(file, layer, name)
+    if hasattr(item, "shape"):
+        return MatrixLayout(name, item.shape, read_layout(item, name))
+    with format_errors(name):
+        return _sparse_layout(item, path, name)
+
+
+def matrix_item(file: Any, layer: str | None, name: str) -> tuple[Any, str]:
+    """Returns X, or a layer, of an open .h5ad file, and its path: a dataset, or the group of a CSR matrix.
+
+    Raises:
+        InvalidArgumentError: the matrix is stored by columns (CSC).
+        ColumnNotFoundError: the file has no layer of this name.
+        FormatError: the file has no X.
+        UnsupportedError: the matrix has an encoding that cannot be read.
+    """
     path = matrix_path(file, layer, name)
     item = file[path]
     encoding = str(item.attrs.get("encoding-type", item.attrs.get("h5sparse_format", "")))
     encoding = {"csr": CSR, "csc": CSC}.get(encoding, encoding)
     if hasattr(item, "shape"):
         require_sound(len(item.shape) == 2, name, f"{path} has the shape {item.shape}")
-        return MatrixLayout(name, item.shape, read_layout(item, name))
-    if encoding == CSC:
+    elif encoding == CSC:
         attribute = "X" if layer is None else f"layers[{layer!r}]"
         raise InvalidArgumentError(
             f"{name}: {path} is stored by columns (CSC), so a row cannot be read by itself. Store it by rows: "
             f"adata.{attribute} = adata.{attribute}.tocsr(), and write the file again"
         )
-    if encoding != CSR:
+    elif encoding != CSR:
         raise UnsupportedError(f"{name}: {path} has the encoding {encoding!r}; dense and CSR matrices can be read")
-    with format_errors(name):
-        return _sparse_layout(item, path, name)
+    return item, path
 
 
 def _sparse_layout(item: Any, path: str, name: str) -> MatrixLayout:

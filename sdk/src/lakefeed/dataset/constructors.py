@@ -15,7 +15,7 @@ from lakefeed.catalog import lake
 from lakefeed.dataset.core import Core, dataset_of
 from lakefeed.loaders import torch_entry
 from lakefeed.run import plugin_parts
-from lakefeed.sources import batch_source, file_source, folder_files, huggingface_source, memory_source
+from lakefeed.sources import anndata_source, batch_source, file_source, folder_files, huggingface_source, memory_source
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -244,6 +244,48 @@ class Constructors(Core):
         return dataset_of(
             lake.Lake.current(), ops.Scan(file_source.create_file_source(location, schema, format, null_values))
         )
+
+    @classmethod
+    def from_anndata(
+        cls,
+        location: Locations,
+        *,
+        layer: str | None = None,
+        x: Literal["sparse", "dense"] | None = "sparse",
+        obs: Sequence[str] | None = None,
+        join_vars: Literal["auto", "inner"] | None = "auto",
+    ) -> Dataset:
+        """Returns a dataset of the cells of .h5ad files of AnnData: a row for each cell, in the order of the files.
+
+        The index of obs is the column ``obs_names``, the columns of obs have their names, with categories as
+        dictionaries, and the matrix is the column ``X``. Rows are read from the chunks of the files, which are not
+        converted; without ``X``, nothing of the matrix is read. The dataset is of the files as they are now: one that
+        changes later is a `ChangedFileError`.
+
+        Args:
+            location: one or several locations: a path, a glob, or a URL (``https://``, ``s3://``, …).
+            layer: the name of a layer, to read in place of ``X``.
+            x: "sparse" for a sparse column (see `sparse_field`), "dense" for vectors, or None for no matrix.
+            obs: the columns of obs to read. None reads all.
+            join_vars: how files are joined that have other variables: "auto" and "inner" take the variables that all
+                files have, in the order of the first one; None requires the same variables.
+
+        Raises:
+            MissingDependencyError: AnnData is not installed; install ``lakefeed[anndata]``.
+            MissingFileError: the location does not exist.
+            FormatError: a file is not a .h5ad file, or it is damaged or truncated.
+            ColumnNotFoundError: a file has no such layer or column.
+            SchemaError: the files have different columns, or no variable in common.
+            InvalidArgumentError: an argument is malformed, or a matrix is stored by columns (CSC).
+
+        Example:
+            >>> cells = Dataset.from_anndata("atlas/*.h5ad")  # doctest: +SKIP
+            >>> train = cells.filter("tissue == 'lung'").shuffle(window=100_000, seed=1)  # doctest: +SKIP
+            >>> for batch in train.to_torch(batch_size=128):  # doctest: +SKIP
+            ...     batch["X"]  # a torch.sparse_csr tensor
+        """
+        source = anndata_source.create_anndata_source(location, layer, x, obs, join_vars)
+        return dataset_of(lake.Lake.current(), ops.Scan(source))
 
     @classmethod
     def from_source(cls, source: str | Source | Callable[..., Source], *args: Any, **options: Any) -> Dataset:

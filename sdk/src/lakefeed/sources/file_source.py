@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import glob
-import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -18,7 +16,6 @@ from lakefeed.catalog.categories import widen_indices
 from lakefeed.errors import (
     FormatError,
     InvalidArgumentError,
-    MissingFileError,
     SchemaError,
     TypeMismatchError,
     quoted_list,
@@ -28,11 +25,12 @@ from lakefeed.media import TYPE_KEY
 from lakefeed.plan import Fragment, Lineage, PlainSource, Pushdown, cut_fragments, project_schema
 from lakefeed.plan.arrays import exact_cast
 from lakefeed.plan.duplicate_names import duplicate_names
+from lakefeed.sources.file_locations import check_locations, expand_location
 from lakefeed.storage.archives.url_chains import parse_chain
 from lakefeed.storage.disk.file_identity import Identities
 from lakefeed.storage.listed_urls import is_remote
-from lakefeed.storage.remote.retrying_file import DIRECT_PROTOCOLS, WEB_PROTOCOLS, query_filesystem
-from lakefeed.storage.urls import decode_file_url, display_url, expand_home, lower_scheme, redact, split_protocol
+from lakefeed.storage.remote.retrying_file import DIRECT_PROTOCOLS
+from lakefeed.storage.urls import display_url, redact, split_protocol
 
 FIELD_ID = b"PARQUET:field_id"
 CACHED_ATTRIBUTES: tuple[str, ...] = ("schema", "ranged")
@@ -233,7 +231,11 @@ def create_file_source(
     if not paths:
         raise InvalidArgumentError(f"from_file needs at least one path, got {locations!r}")
     known = None if form is None else format_by_name(form).name
-    urls = tuple(url for location in paths for url in _expand_location(str(location), known))
+
+    def check_name(name: str) -> None:
+        _ = known or format_of(name)
+
+    urls = tuple(url for location in paths for url in expand_location(location, check_name))
     names = {known or format_of(url).name for url in urls}
     if len(names) > 1:
         raise InvalidArgumentError(
@@ -243,38 +245,6 @@ def create_file_source(
     if null_values is not None and not isinstance(FORMATS[name], Csv):
         raise InvalidArgumentError(f"null_values is for CSV only, and {display_url(urls[0])} is read as {name}")
     return FilesSource(urls, name, schema, None if null_values is None else tuple(null_values))
-
-
-def _expand_location(location: str, form: str | None) -> list[str]:
-    written = parse_chain(location).base
-    inside = location.removesuffix(written)
-    written = lower_scheme(written)
-    protocol, _ = split_protocol(written)
-    if not written:
-        raise InvalidArgumentError(f"{display_url(location)} ends in '::'; add the path of the archive")
-    if protocol in WEB_PROTOCOLS:
-        _ = form or format_of(location)
-        return [inside + written]  # reading it shows whether it exists; a check would double the requests
-    path = expand_home(written)
-    decoded = decode_file_url(path)
-    for base in [path] if decoded is None else [decoded, path]:
-        if query_filesystem(base, lambda fs, path: fs.exists(path)):
-            _ = form or format_of(inside + base)
-            return [inside + base]
-        if glob.has_magic(base):
-            with_protocol = split_protocol(base)[0] is not None
-            matches = query_filesystem(base, partial(_glob_files, with_protocol=with_protocol))
-            if matches:
-                return [f"{inside}{name}" for name in matches]
-    if glob.has_magic(decoded or path):
-        raise MissingFileError(f"no file matches {display_url(location)}")
-    _ = form or format_of(location)
-    raise MissingFileError(f"there is no file {display_url(path)}")
-
-
-def _glob_files(fs: Any, pattern: str, with_protocol: bool) -> list[str]:
-    names = [name for name in sorted(fs.glob(pattern)) if not fs.isdir(name)]
-    return [fs.unstrip_protocol(name) for name in names] if with_protocol else names
 
 
 def _protocol(url: str) -> str | None:
@@ -325,18 +295,6 @@ def _cast_column(column: pa.Array[Any], field: pa.Field[Any], url: str) -> pa.Ar
     if values.null_count and not field.nullable:
         raise FormatError(f"{display_url(url)}: column {field.name!r} has nulls, but is not nullable in the schema")
     return values
-
-
-def check_locations(locations: Any) -> list[str]:
-    """Returns paths, globs or URLs as a list of text.
-
-    Raises:
-        InvalidArgumentError: a location is not a path or text.
-    """
-    items = [locations] if isinstance(locations, str | os.PathLike) else locations
-    if not isinstance(items, Sequence) or not all(isinstance(item, str | os.PathLike) for item in items):
-        raise InvalidArgumentError(f"from_file takes a path or URL, or a list of them, got {locations!r:.80}")
-    return [os.fspath(item) for item in items]
 
 
 def check_null_values(null_values: Any) -> list[str] | None:
