@@ -209,10 +209,13 @@ def resumes_exactly(folder: Path, plan: list[tuple[int, int, int]]) -> None:
     state = None
     *turns, (last_ranks, _, last_workers) = plan
     for ranks, steps, workers in turns:
+        if len(seen) == 200:
+            break
         some, state = delivered(cells, state, ranks, steps, workers)
         seen += some
         assert len(pickle.dumps(state)) < 2000
-    seen += delivered(cells, state, last_ranks, 1000, last_workers)[0]
+    if len(seen) < 200:  # else the epoch is over, and the next one is due
+        seen += delivered(cells, state, last_ranks, 1000, last_workers)[0]
     assert sorted(seen) == list(range(200))
 
 
@@ -225,7 +228,8 @@ def test_an_interrupted_epoch_goes_on_with_any_ranks(
 
 
 @pytest.mark.live
-@pytest.mark.parametrize("plan", [[(2, 2, 1), (3, 0, 0), (1, 0, 2)], [(1, 5, 2), (2, 3, 0), (2, 0, 1)]])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(1, 3), st.integers(0, 9), st.integers(0, 2)), min_size=2, max_size=3))
 def test_an_interrupted_epoch_goes_on_with_any_workers(
     folder: Path, small_fragments: None, plan: list[tuple[int, int, int]]
 ) -> None:
