@@ -22,13 +22,13 @@ TABLE_VERSION = "0.2.0"
 
 @dataclass(frozen=True)
 class MatrixFacts:
-    """What is known of a matrix without its values.
+    """The shape and type of a matrix.
 
     Attributes:
         width: the number of columns.
         dtype: the type of its values as stored.
         row_bytes: about the bytes of a row, stored as it is.
-        is_sparse: whether only its entries are stored.
+        is_sparse: True if only its entries are stored.
     """
 
     width: int
