@@ -1,4 +1,4 @@
-"""The files that paths, globs and URLs name. This is no source."""
+"""The files that paths, globs and URLs name. It is not a source."""
 
 from __future__ import annotations
 
