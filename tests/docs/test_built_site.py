@@ -16,6 +16,8 @@ pytest.importorskip("sphinx")
 
 ROOT = Path(__file__).parents[2]
 PHONE_PIXELS = 375
+DARK_PAGES = {"index.html", "cli.html", "concepts.html", "how-to.html", "reference/lakefeed.html"}
+"""The pages that are looked at in dark colours too; all pages share the style sheet."""
 MIN_CONTRAST, MIN_FONT_PIXELS = 4.5, 11
 READABLE = """
 const channel = value => value <= 10.31475 ? value / 3294.6 : ((value / 255 + 0.055) / 1.055) ** 2.4;
@@ -104,8 +106,12 @@ def test_pages_are_readable_on_a_phone(scheme: str, site: Path, page: Page) -> N
         name = path.relative_to(site).as_posix()
         if name.startswith(("source/", "decisions/")) or name in ("genindex.html", "py-modindex.html"):
             continue
+        if scheme == "dark" and name not in DARK_PAGES:
+            continue
         page.chrome.get(path.as_uri())
-        if found := page.chrome.execute_script(READABLE, MIN_CONTRAST, MIN_FONT_PIXELS):
+        if found := page.chrome.execute_script(READABLE, DARK_PAGES = {"index.html", "cli.html", "concepts.html", "how-to.html", "reference/lakefeed.html"}
+"""The pages that are looked at in dark colours too; all pages share the style sheet."""
+MIN_CONTRAST, MIN_FONT_PIXELS):
             problems[name] = found[:5]
     assert problems == {}
 
