@@ -7,9 +7,10 @@ import time
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pyarrow as pa
 import pytest
 
-from lakefeed import Dataset, FileTree, Lineage, collect_garbage, lineage, track
+from lakefeed import Dataset, FileTree, Lineage, collect_garbage, connect, lineage, track
 from lakefeed.catalog.lake import Lake
 from lakefeed.errors import DatasetNotFoundError, InvalidArgumentError, VersionNotFoundError
 from lakefeed.provenance.lake_facts import TableFact, VersionFact
@@ -124,8 +125,6 @@ def test_what_was_renamed_copied_trashed_deleted_or_expired_stays(home: Path) ->
 
 
 def test_versions_of_other_programs_and_replaced_rows(home: Path) -> None:
-    import pyarrow as pa
-
     save("a", 1, 2)
     Lake.current().catalog.load_table(("default", "a")).append(pa.table({"x": [3]}))
     with track("read") as run:
@@ -211,6 +210,7 @@ def test_a_large_graph_is_cut_and_cycles_are_drawn() -> None:
     assert graph.svg.count("<rect") == 201
 
 
+@pytest.mark.live
 def test_ten_thousand_nodes_take_less_than_a_second() -> None:
     versions = {
         number: VersionFact(number, number, number - 1 if number > 1 else None, number, 1, f"run {number}")
@@ -233,3 +233,20 @@ def test_a_collection_keeps_the_code_and_files_of_runs(home: Path, tmp_path: Pat
     assert collect_garbage().bytes == 0
     collected()
     assert len(logged.read()) == 2_000_000
+
+
+def test_keyed_tables_and_damaged_ones(home: Path) -> None:
+    table = connect().create_table("pages", key_schema={"id": pa.int64()})
+    with track("fill"):
+        table.write({"id": [1, 2], "text": ["a", "b"]})
+    save("lost", 1)
+    with track("scan") as run:
+        assert table.scan("text").to_table().num_rows == 2
+        save("out", 1)
+    assert [(each.dataset, each.version) for each in run.inputs] == [("pages", Dataset("pages").version)]
+    (metadata,) = (home / "warehouse").glob("*/lost*/metadata/*.metadata.json")
+    metadata.write_text("damaged")
+    assert labels(lineage("out", down=0))[:3] == ["out v1", "scan", f"pages v{Dataset('pages').version}"]
+    assert "fill" in labels(lineage("out", down=0))
+    with pytest.raises(DatasetNotFoundError):
+        lineage("lost")
