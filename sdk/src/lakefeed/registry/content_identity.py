@@ -16,6 +16,7 @@ from lakefeed.records.claims import hold_claim
 from lakefeed.records.content_hash import hash_list, hash_rows, hash_tree
 from lakefeed.records.record_registry import Registry
 from lakefeed.registry import record_rows
+from lakefeed.registry.record_rows import RecordRow
 from lakefeed.registry.table_writes import WrittenVersion
 from lakefeed.run.local_runner import LocalRunner
 from lakefeed.trees.tree_rows import TreeRows
@@ -48,21 +49,17 @@ def hash_of_files(hashes: Sequence[str]) -> str:
     return hash_list(hashes)
 
 
-def save_content(dataset: Dataset, hash: str, kind: str, write: Callable[[], WrittenVersion]) -> str:
-    """Returns the uid of the record of a content: that of a live record, or of the version that ``write`` makes.
+def save_content(dataset: Dataset, hash: str, kind: str, write: Callable[[], WrittenVersion]) -> RecordRow:
+    """Returns the record of a content: a live record, or that of the version that ``write`` makes.
 
     Of several processes that save one content at once, one writes it.
     """
     lake = dataset._lake
     if dataset._allow_duplicate:
-        return write().uid
-    row = record_rows.find_live(lake, hash, (kind,))
-    if row is None:
-        with hold_claim(Registry.open(lake), hash, kind):
-            row = record_rows.find_live(lake, hash, (kind,))
-            if row is None:
-                uid = write().uid
-                record_rows.require_row(lake, uid)  # others see it before the claim ends
-                return uid
+        return record_rows.require_row(lake, write().uid)
+    with hold_claim(Registry.open(lake), hash, kind):
+        row = record_rows.find_live(lake, hash, (kind,))
+        if row is None:
+            return record_rows.require_row(lake, write().uid)  # others see it before the claim ends
     logger.info("%r has the content of the record %s, which it becomes", dataset, row["uid"])
-    return str(row["uid"])
+    return row

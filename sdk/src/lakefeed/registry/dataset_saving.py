@@ -44,16 +44,16 @@ def save_dataset(dataset: Dataset) -> None:
     lake, data = dataset._lake, dataset._data
     match data:
         case TableData():
-            uid = _save_table(lake, dataset, data.rows())
+            row = _save_table(lake, dataset, data.rows())
         case FilesData():
-            uid = save_list(dataset, data.files, facts_of_new(dataset, FILES_FORM))
+            row = save_list(dataset, data.files, facts_of_new(dataset, FILES_FORM))
         case AnnotatedData():
-            uid = _save_file(dataset, data.value)
+            row = _save_file(dataset, data.value)
         case LocalData() | RemoteData():
-            uid = _save_folder(lake, dataset, data) if data.is_folder else _save_file(dataset, _location(data))
-    dataset._row, dataset._values = record_rows.require_row(lake, uid), {}
+            row = _save_folder(lake, dataset, data) if data.is_folder else _save_file(dataset, _location(data))
+    dataset._row, dataset._values = row, {}
     typed = [ULabel(name, kind) for kind, name in dataset._new_labels if kind]
-    if typed and facts_of(dataset._row).get("token") == dataset._token:
+    if typed and facts_of(row).get("token") == dataset._token:
         dataset.labels.add(*typed)
 
 
@@ -61,7 +61,7 @@ def _location(data: LocalData | RemoteData) -> str:
     return data.path if isinstance(data, LocalData) else data.url
 
 
-def _save_file(dataset: Dataset, value: Any) -> str:
+def _save_file(dataset: Dataset, value: Any) -> RecordRow:
     """Saves one file and the dataset that consists of it."""
     from lakefeed.registry.file_records import File
 
@@ -121,12 +121,12 @@ def _newest_of(chain: Sequence[RecordRow], former: Dataset, form: str) -> Record
     return newest
 
 
-def _save_table(lake: Lake, dataset: Dataset, rows: Rows) -> str:
+def _save_table(lake: Lake, dataset: Dataset, rows: Rows) -> RecordRow:
     facts = facts_of_new(dataset, "table").with_hash(hash_of_rows(lake, rows))
     return save_content(dataset, facts.hash, DATASET_KIND, lambda: write_rows(lake, rows, facts))
 
 
-def _save_folder(lake: Lake, dataset: Dataset, data: LocalData | RemoteData) -> str:
+def _save_folder(lake: Lake, dataset: Dataset, data: LocalData | RemoteData) -> RecordRow:
     facts = facts_of_new(dataset, "tree")
     with content_saving(lake) as (writer, _):
         rows = store_folder(lake, writer, data)

@@ -28,8 +28,8 @@ LIST_COLUMNS: Final = ("ordinal", "uid", "key", "suffix", "sha256", "size", "fil
 """The columns of a list of files."""
 
 
-def save_list(dataset: Dataset, files: Sequence[File], facts: VersionFacts) -> str:
-    """Saves a list of files, with those of its files that are not saved yet. Returns the uid of its record.
+def save_list(dataset: Dataset, files: Sequence[File], facts: VersionFacts) -> RecordRow:
+    """Saves a list of files, with those of its files that are not saved yet. Returns its record.
 
     New files are invisible until the commit of the dataset. If there is a record of the list, they are removed again.
     """
@@ -43,21 +43,19 @@ def save_list(dataset: Dataset, files: Sequence[File], facts: VersionFacts) -> s
             uids = {id(each): row.uid for each, row in zip(new, rows, strict=True)}
             members = record_rows.find_rows(lake, [uids.get(id(each)) or str(each.uid) for each in files])
             facts = facts.with_hash(hash_of_files([str(each["hash"]) for each in members]))
-            uid = save_content(dataset, facts.hash, DATASET_KIND, lambda: _write(lake, members, facts))
+            record = save_content(dataset, facts.hash, DATASET_KIND, lambda: _write(lake, members, facts))
         except BaseException:
             file_inserts.drop_pending(lake, facts.token)
             raise
     file_inserts.drop_pending(lake, facts.token)  # nothing if the list was written, and its commit was seen
-    _adopt(dataset, files, uid)
-    return uid
+    _adopt(dataset, files, record)
+    return record
 
 
 def _write(lake: Lake, members: Sequence[RecordRow], facts: VersionFacts) -> WrittenVersion:
     places = [(facts.token, str(row["uid"]), place) for place, row in enumerate(members)]
     record_rows.insert_members(lake, places)
-    written = write_rows(lake, _rows_of(lake, members), facts, {"file": FILE.name})
-    record_rows.require_row(lake, written.uid)  # the registry catches up, and shows the members
-    return written
+    return write_rows(lake, _rows_of(lake, members), facts, {"file": FILE.name})
 
 
 def _rows_of(lake: Lake, members: Sequence[RecordRow]) -> Rows:
@@ -69,11 +67,11 @@ def _rows_of(lake: Lake, members: Sequence[RecordRow]) -> Rows:
     return Rows.from_dict({name: columns[name] for name in LIST_COLUMNS})
 
 
-def _adopt(dataset: Dataset, files: Sequence[File], uid: str) -> None:
+def _adopt(dataset: Dataset, files: Sequence[File], record: RecordRow) -> None:
     """Makes new files the members of the record: those that were written, or those of a list that was known."""
     lake = dataset._lake
     with reading(is_run_input=False):
-        uids = member_uids(lake, record_rows.require_row(lake, uid))
+        uids = member_uids(lake, record)
     rows = {row["uid"]: row for row in record_rows.find_rows(lake, list(dict.fromkeys(uids)))}
     for file, member in zip(files, uids, strict=True):
         if file._row is None:

@@ -111,7 +111,7 @@ class TreeWrite:
             CommitConflictError: other writers kept committing first. Nothing is written.
         """
         for _ in range(MAX_ATTEMPTS):
-            name = self.facts.dataset or candidate_names(self.lake, self.facts.name)[0]
+            name = self.facts.dataset or next(candidate_names(self.lake, self.facts.name))
             used = used_labels(self.lake.table(name)) if self.facts.dataset is not None else []
             label = choose_label(self.facts.label, list(dict.fromkeys([*used, *self.facts.used])))
             try:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any, Final
 
 from lakefeed.catalog.action import Provenance
@@ -12,8 +14,9 @@ from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.properties import HASH, LABEL, RECORD
 from lakefeed.trees.tree_identity import slug
 
-MAX_NAMES: Final = 1_000
-"""The number of names that are tried for a new dataset."""
+MAX_NUMBER: Final = 10
+"""A dataset whose name is taken gets a number below this one, or else a text that is drawn."""
+MAX_DRAWN: Final = 100
 
 
 @dataclass(frozen=True)
@@ -95,12 +98,15 @@ class VersionFacts:
         return {name: value for name, value in facts.items() if value}
 
 
-def candidate_names(lake: Lake, name: str) -> list[str]:
-    """Returns names for a new dataset that were free a moment ago, the best first.
+def candidate_names(lake: Lake, name: str) -> Iterator[str]:
+    """Yields names for a new dataset that are free, the best first.
 
     A name of which a dataset was deleted is not used again, so that the first version has the number 1.
     """
-    base, taken = slug(name), {each.rpartition(".")[2] for each in lake.names()}
-    numbered = (base if number == 1 else f"{base[:58].rstrip('-_')}-{number}" for number in range(1, MAX_NAMES))
-    free = [each for each in numbered if each not in taken]
-    return [each for each in free[:20] if not lake.deletions(each)] or free[-1:]
+    base = slug(name)
+    short = base[:54].rstrip("-_")
+    numbered = (f"{short}-{number}" for number in range(2, MAX_NUMBER))
+    drawn = (f"{short}-{secrets.token_hex(4)}" for _ in range(MAX_DRAWN))
+    for candidate in chain([base], numbered, drawn):
+        if not lake.exists(candidate) and not lake.deletions(candidate):
+            yield candidate
