@@ -10,6 +10,7 @@ import pytest
 
 import lakefeed.registry as ln
 from lakefeed.catalog.lake import Lake
+from lakefeed.errors import TypeMismatchError
 
 
 def test_a_dataset_of_a_dataframe(lake: Lake) -> None:
@@ -94,6 +95,36 @@ def test_a_dataset_of_an_anndata(lake: Lake, monkeypatch: pytest.MonkeyPatch) ->
     with dataset.backed() as backed:
         assert (backed.shape, backed.obs_names[0]) == ((40, 100), "obs0")
         assert np.array_equal(backed.X[[3, 1, -1]], adata.X[[3, 1, -1]])
+
+
+@pytest.mark.live
+@pytest.mark.filterwarnings("ignore:The 'mode.chained_assignment' option")  # of anndata with pandas 3
+def test_a_dataset_for_data_loaders(lake: Lake, tmp_path: Path) -> None:
+    pytest.importorskip("anndata")
+    from torch.utils.data import DataLoader
+
+    first = ln.dev.datasets.anndata_with_obs()
+    second = first[::-1, :90].copy()
+    second.obs_names = [f"other{number}" for number in range(40)]
+    ln.Dataset([ln.File(first), ln.File(second)], description="my dataset").save()
+    ds = ln.Dataset.filter(description="my dataset").one()
+    with ds.mapped(label_keys=["cell_type", "tissue"]) as mapped:
+        dl = DataLoader(mapped, batch_size=16, shuffle=True)
+        batches = [batch[0].shape for batch in dl]
+        assert (len(mapped), batches) == (80, [(16, 90)] * 5)
+        assert mapped.encoders["tissue"] == {"kidney": 0, "liver": 1}
+        assert np.array_equal(mapped[3][0], first.X[3, :90])
+    joined = ds.load(join="inner")
+    assert (joined.shape, joined.obs["file_uid"].nunique()) == ((80, 90), 2)
+    assert np.array_equal(joined.X[40:], second.X)
+    table = ln.Dataset(pd.DataFrame({"x": [1]}), name="table")
+    table.save()
+    (tmp_path / "a.csv").write_text("x\n1\n")
+    text = ln.Dataset([ln.File(tmp_path / "a.csv")], name="text")
+    text.save()
+    for other in (table, text):
+        with pytest.raises(TypeMismatchError, match=r"mapped reads \.h5ad files"):
+            other.mapped()
 
 
 @pytest.mark.live

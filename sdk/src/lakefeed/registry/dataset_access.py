@@ -16,6 +16,7 @@ from lakefeed.registry.record_rows import RecordRow
 from lakefeed.registry.run_inputs import reading
 
 if TYPE_CHECKING:
+    from lakefeed.arrays.mapped_cells import MappedCells
     from lakefeed.dataset import Dataset as Rows
     from lakefeed.registry.dataset_records import Dataset
     from lakefeed.registry.file_records import File
@@ -124,3 +125,19 @@ def stage(dataset: Dataset, is_run_input: Any) -> str | list[str]:
         members = _member_rows(dataset)
     paths = [file_reads.stage(lake, each) for each in members]
     return paths[0] if len(paths) == 1 else paths
+
+
+def mapped(dataset: Dataset, is_run_input: Any, options: Mapping[str, Any]) -> MappedCells:
+    """Returns rows of AnnData files by index; see `Dataset.mapped`."""
+    from lakefeed.arrays.mapped_cells import map_anndata
+
+    lake, row = dataset._lake, dataset._require_row("mapped")
+    members: Sequence[RecordRow] = ()
+    with reading(is_run_input):
+        members = _member_rows(dataset) if is_files(row) else ()
+    others = [file_reads.name_of(each) for each in members if each["suffix"] != ".h5ad"]
+    if others or not members:
+        reason = f"the file {others[0]!r} is not one" if others else "the data are not files"
+        raise TypeMismatchError(f"mapped reads .h5ad files, and of {dataset!r}, {reason}; train on .dataset instead")
+    handles: list[Any] = [file_reads.handle_of(lake, each) for each in members]
+    return map_anndata(handles, **options)

@@ -22,6 +22,7 @@ from lakefeed.registry.record_base import check_optional_text
 from lakefeed.registry.version_labels import check_label
 
 if TYPE_CHECKING:
+    from lakefeed.arrays.mapped_cells import MappedCells
     from lakefeed.dataset import Dataset as Rows
     from lakefeed.registry.file_records import File
     from lakefeed.trees.file_tree import FileTree
@@ -266,6 +267,43 @@ class Dataset(DescribedRecord):
             TypeMismatchError: it consists of several files, or its file is not an .h5ad file.
         """
         return dataset_access.backed(self, is_run_input)
+
+    def mapped(
+        self,
+        label_keys: str | Sequence[str] | None = None,
+        join_vars: Literal["auto", "inner"] | None = "auto",
+        encode_labels: bool | Sequence[str] = True,
+        parallel: bool = False,
+        stream: bool = False,
+        is_run_input: bool | None = None,
+        *,
+        layer: str | None = None,
+        dtype: Any = "float32",
+        sparse: bool = False,
+        dict_rows: bool = False,
+    ) -> MappedCells:
+        """Returns the rows of the AnnData files by index, as a map-style dataset for PyTorch's ``DataLoader``.
+
+        Args:
+            label_keys: columns of ``obs`` that become labels.
+            join_vars: how files are joined that have other variables; see `lakefeed.map_anndata`.
+            encode_labels: replace text, categories and booleans by codes, or the keys of the labels to replace.
+            parallel: accepted for code of LaminDB; any number of processes may read the rows.
+            stream: make no copy in the cache, but read the chunks that hold the rows.
+            is_run_input: False does not make the version an input of the current run.
+            layer: the name of a layer; None for ``X``.
+            dtype: the type of the values.
+            sparse: return sparse rows.
+            dict_rows: return rows as dicts, with the values under "X".
+
+        Raises:
+            UnsavedDatasetError: the dataset is not saved.
+            TypeMismatchError: the data are not AnnData files.
+            ColumnNotFoundError, SchemaError, InvalidArgumentError: as for `lakefeed.map_anndata`.
+        """
+        options = {"label_keys": label_keys, "join_vars": join_vars, "encode_labels": encode_labels}
+        options |= {"parallel": parallel, "stream": stream, "layer": layer, "dtype": dtype}
+        return dataset_access.mapped(self, is_run_input, {**options, "sparse": sparse, "dict_rows": dict_rows})
 
     def stage(self, is_run_input: bool | None = None) -> str | list[str]:
         """Returns the path of a local copy: of a folder or of the only file; of several files the list of paths.
