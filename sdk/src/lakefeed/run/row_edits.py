@@ -55,7 +55,7 @@ def delete_rows(lake: Lake, name: str, predicate: str, writing: Writing) -> Data
 
 
 def overwrite(lake: Lake, plan: Node, name: str, writing: Writing, *, add_columns: bool = False) -> DatasetVersion:
-    """The version that consists of the plan's rows. With ``add_columns`` they may have columns that the dataset lacks.
+    """The version that consists of the plan's rows. With ``add_columns``, they may have columns that the dataset lacks.
 
     Raises:
         CommitConflictError: the plan reads the very dataset, and that has moved on since.

@@ -65,7 +65,7 @@ def commit_tree(
         rows: its files. Those without origin get the id as their origin.
         after: is called after the commit, while the contents are still protected.
         provenance: who writes; None for the current run.
-        more: further columns, a row for each file in the order of ``rows``.
+        more: further columns, with a row for each file in the order of ``rows``.
 
     Raises:
         TreeStateError: the label was taken meanwhile.

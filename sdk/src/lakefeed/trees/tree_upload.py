@@ -131,7 +131,7 @@ class FileRows:
         lake: the lake.
         writer: the writer of contents.
         progress: is told the numbers of bytes.
-        origins: the origins of files by path; those of others are null.
+        origins: the origins of files, by path; those of others are null.
     """
 
     lake: Lake
