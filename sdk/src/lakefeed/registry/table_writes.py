@@ -1,4 +1,4 @@
-"""Rows that become the first version of a new dataset, or the next version of one."""
+"""Rows that become the first version of a new dataset or the next version of one."""
 
 from __future__ import annotations
 
