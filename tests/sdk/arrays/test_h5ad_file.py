@@ -140,3 +140,27 @@ def test_arrays_of_all_chunks_are_read(data: st.DataObject, tmp_path_factory: py
             bounds = np.sort(np.array(data.draw(st.lists(st.integers(0, shape[0]), min_size=2, max_size=6)), np.int64))
             got = array.take_ranges(bounds[:-1], bounds[1:])
             np.testing.assert_array_equal(got, expected[bounds[0] : bounds[-1]])
+
+
+def test_chunks_of_zstandard_and_blosc_are_decoded(tmp_path: Path) -> None:
+    """HDF5 itself reads them with plugins only, so they are written as they are in the file."""
+    codecs = pytest.importorskip("numcodecs")
+    expected = np.arange(250, dtype="i4").reshape(25, 10)
+    for code, encode in (
+        (32_015, codecs.zstd.compress),
+        (32_001, lambda values: codecs.blosc.compress(values, b"lz4", 5)),
+    ):
+        stored = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        stored.set_chunk((10, 10))
+        stored.set_filter(code, h5py.h5z.FLAG_OPTIONAL, (0,))
+        with h5py.File(tmp_path / "array.h5", "w") as file:
+            space = h5py.h5s.create_simple(expected.shape)
+            array = h5py.h5d.create(file.id, b"a", h5py.h5t.NATIVE_INT32, space, stored)
+            for row in (0, 10, 20):
+                part = np.zeros((10, 10), "i4")
+                part[: len(expected[row : row + 10])] = expected[row : row + 10]
+                array.write_direct_chunk((row, 0), encode(part.tobytes()))
+            layout = read_layout(file["a"], "array.h5")
+        assert layout.direct
+        read = ChunkedArray(LocalBytes(str(tmp_path / "array.h5"), "array.h5"), layout)
+        np.testing.assert_array_equal(read.read(3, 25), expected[3:])

@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 import scipy.sparse
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.utils.data import DataLoader, WeightedRandomSampler, default_collate
 
 from lakefeed.arrays.mapped_cells import MappedCells, map_anndata
@@ -199,3 +201,39 @@ def test_rows_of_one_column_twice_add_up(tmp_path: Path) -> None:
             assert (values.to_dense() if sparse else values).tolist() == expected
             if sparse:
                 assert values.col_indices().tolist() == [0, 2, 1, 0, 2]
+
+
+@pytest.mark.live
+@given(data=st.data())
+def test_rows_in_any_order_of_any_files(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("any", numbered=True)
+    names = [f"g{number}" for number in range(9)]
+    sizes = data.draw(st.lists(st.integers(0, 40), min_size=1, max_size=3))
+    parts, labels = [], []
+    for number, size in enumerate(sizes):
+        some = data.draw(
+            st.permutations(names).map(lambda order: ["g0", *(name for name in order[:6] if name != "g0")])
+        )
+        values = pd.DataFrame(matrix(size, len(some), seed=number), columns=some)
+        kinds = data.draw(st.lists(st.sampled_from(["B", "T", None]), min_size=size, max_size=size))
+        kind = data.draw(st.sampled_from([csr, np.asarray]))
+        options = data.draw(st.sampled_from([{}, {"compression": "gzip"}]))
+        write(
+            folder / f"{number}.h5ad", kind(values.to_numpy()), {"kind": pd.Categorical(kinds)}, names=some, **options
+        )
+        parts.append(values)
+        labels += kinds
+    expected = pd.concat(parts, join="inner", ignore_index=True)
+    encoder = {value: code for code, value in enumerate(sorted({value for value in labels if value is not None}))}
+    for stream, sparse in ((False, True), (True, False)):
+        cells = map_anndata(
+            [folder / f"{number}.h5ad" for number in range(len(sizes))], "kind", stream=stream, sparse=sparse
+        )
+        assert cells.encoders == {"kind": encoder}
+        for _ in range(3):
+            rows = data.draw(st.lists(st.integers(0, len(labels) - 1), min_size=1, max_size=9)) if labels else []
+            if rows:
+                values, kinds = cells.collate(cells.__getitems__(rows))
+                got = pd.DataFrame((values.to_dense() if sparse else values).numpy(), columns=cells.var_names)
+                np.testing.assert_array_equal(got[expected.columns], expected.iloc[rows])
+                assert kinds.tolist() == [encoder.get(labels[row], -1) for row in rows]

@@ -103,7 +103,7 @@ def test_a_cache_that_cannot_be_written_to_is_named(path: Path, monkeypatch: pyt
         raise OSError(28, "No space left on device")
 
     monkeypatch.setenv("LAKEFEED_CACHE_DIR", str(path.with_name("other")))
-    monkeypatch.setattr(sidecar_files.os, "posix_fallocate", full)
+    monkeypatch.setattr(sidecar_files.os, "pwrite", full)
     with pytest.raises(errors.StorageFullError, match="stream=True"):
         map_anndata(path)
     assert sidecars() == []
@@ -177,7 +177,7 @@ def make_until_killed(path: Path, step: int) -> None:
 
         return call
 
-    sidecar_files._NewMap.__exit__ = counted(sidecar_files._NewMap.__exit__)  # type: ignore[method-assign]
+    sidecar_files._NewArray.__exit__ = counted(sidecar_files._NewArray.__exit__)  # type: ignore[method-assign]
     sidecar_files.sync_file = counted(sidecar_files.sync_file)  # type: ignore[attr-defined]
     Path.rename = counted(Path.rename)  # type: ignore[method-assign]
     map_anndata(path)

@@ -107,17 +107,20 @@ class ChunkedArray:
             ChangedFileError: the file was changed.
         """
         out = np.empty((max(stop - start, 0), *self.shape[1:]), self.dtype)
-        self.read_into(out, start)
+        self._read_into(out, start)
         return out
 
-    def read_into(self, out: Values, start: int, check: Callable[[Values], object] | None = None) -> None:
-        """Fills ``out`` with the rows from ``start``. Holds a few decoded chunks at a time.
+    def visit_all(self, use: Callable[[Box, Values], None], size: int) -> None:
+        """Calls ``use`` with each chunk, in several threads. Holds a few decoded chunks at a time.
 
         Args:
-            out: an array of the rows to read, of any type of numbers.
-            start: the first row.
-            check: is called with the values of each chunk before they are used.
+            use: is given the part of the dataset that a chunk holds, and its values.
+            size: the number of rows, or values, that are needed; the dataset may have more.
         """
+        if size:
+            self._visit(self._chunks_of_rows(np.arange(self._row_end(size))), lambda _, box, chunk: use(box, chunk))
+
+    def _read_into(self, out: Values, start: int) -> None:
         if not out.size:
             return
         numbers = self._chunks_of_rows(np.arange(start // self.rows_per_chunk, self._row_end(start + len(out))))
@@ -125,10 +128,7 @@ class ChunkedArray:
         def place(_: int, box: Box, chunk: Values) -> None:
             rows, *columns = box
             low, high = max(rows.start, start), min(rows.stop, start + len(out))
-            part = chunk[low - rows.start : high - rows.start]
-            if check is not None:
-                check(part)
-            out[(slice(low - start, high - start), *columns)] = part
+            out[(slice(low - start, high - start), *columns)] = chunk[low - rows.start : high - rows.start]
 
         self._visit(numbers, place)
 

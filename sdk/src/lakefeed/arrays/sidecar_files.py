@@ -6,23 +6,21 @@ disk. A lock lets one process make it. Whoever uses it holds a shared lock, so t
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import logging
-import mmap
+import math
 import os
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Self, TypeAlias, cast
 
 import numpy as np
 
-from lakefeed._units import MIB
 from lakefeed.arrays.cell_matrix import DenseMatrix, SparseMatrix, index_dtype, require_columns
-from lakefeed.arrays.chunked_array import Values
+from lakefeed.arrays.chunked_array import Box, Values
 from lakefeed.config import Settings
 from lakefeed.storage.disk.atomic_write import new_file, sync_directories, sync_file
 from lakefeed.storage.disk.disk_errors import storage_errors, wrap_os_errors
@@ -38,7 +36,6 @@ LOCK: Final = "lock"
 NEW: Final = "new-"
 GRACE_SECONDS: Final = 300.0
 """A sidecar that was opened within this time stays, as a process may be about to open it."""
-NO_FALLOCATE: Final = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 
 
 FileKinds: TypeAlias = dict[str, tuple[np.dtype[Any], tuple[int, ...]]]
@@ -182,11 +179,18 @@ def _manifest_of(matrix: DenseMatrix | SparseMatrix) -> Manifest:
 
 def _write(folder: Path, manifest: Manifest, matrix: DenseMatrix | SparseMatrix, name: str) -> None:
     files = manifest.files()
-    if isinstance(matrix, DenseMatrix):
-        with _NewMap(folder / "data", *files["data"]) as data:
-            matrix.array.read_into(data, 0)
-    else:
-        _write_sparse(folder, files, matrix, name)
+    with _NewArray(folder / "data", *files["data"]) as data:
+        (matrix.array if isinstance(matrix, DenseMatrix) else matrix.data).visit_all(data.place, data.shape[0])
+    if isinstance(matrix, SparseMatrix):
+        with _NewArray(folder / "indptr", *files["indptr"]) as indptr:
+            indptr.place((slice(0, len(matrix.indptr)),), matrix.indptr)
+        with _NewArray(folder / "indices", *files["indices"]) as indices:
+
+            def place(box: Box, part: Values) -> None:
+                require_columns(part, matrix.shape[1], name)
+                indices.place(box, part)
+
+            matrix.indices.visit_all(place, indices.shape[0])
     for path, text in ((folder / LOCK, ""), (folder / MANIFEST, json.dumps(asdict(manifest)))):
         with new_file(path) as sink:
             sink.write(text.encode())
@@ -194,49 +198,41 @@ def _write(folder: Path, manifest: Manifest, matrix: DenseMatrix | SparseMatrix,
     sync_directories([folder])
 
 
-def _write_sparse(folder: Path, files: FileKinds, matrix: SparseMatrix, name: str) -> None:
-    with _NewMap(folder / "data", *files["data"]) as data:
-        matrix.data.read_into(data, 0)
-    with _NewMap(folder / "indptr", *files["indptr"]) as indptr:
-        indptr[:] = matrix.indptr
-    with _NewMap(folder / "indices", *files["indices"]) as indices:
-        matrix.indices.read_into(indices, 0, lambda part: require_columns(part, matrix.shape[1], name))
-
-
-class _NewMap:
-    """A new file of a given size, mapped for writing. Its bytes are on disk at the end of the block."""
+class _NewArray:
+    """A new file with the values of an array, of which threads write parts. It is on disk at the end of the block."""
 
     def __init__(self, path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
-        self._path, self._dtype, self._shape = path, dtype, shape
-        self._size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        self._path, self._dtype, self.shape = path, dtype, shape
+        self._row_bytes = math.prod(shape[1:]) * dtype.itemsize
 
-    def __enter__(self) -> Values:
-        with storage_errors(self._path, self._size):
+    def __enter__(self) -> Self:
+        with storage_errors(self._path):
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-            try:
-                if not self._size:
-                    return np.empty(self._shape, self._dtype)
-                self._reserve()
-                mapped = mmap.mmap(self._descriptor, self._size)
-            except BaseException:
-                os.close(self._descriptor)
-                raise
-        return np.frombuffer(mapped, self._dtype).reshape(self._shape)
+        return self
 
-    def _reserve(self) -> None:
-        """Takes the space on the disk, because a write to a map of a full disk ends the process."""
-        try:
-            os.posix_fallocate(self._descriptor, 0, self._size)
-        except OSError as error:
-            if error.errno not in NO_FALLOCATE:
-                raise
-            for start in range(0, self._size, MIB):
-                os.pwrite(self._descriptor, bytes(min(MIB, self._size - start)), start)
+    def place(self, box: Box, values: Values) -> None:
+        """Writes a part of the array. Values beyond its end are left out."""
+        rows, *columns = box
+        part = np.ascontiguousarray(values[: self.shape[0] - rows.start], self._dtype)
+        size = part.nbytes // max(len(part), 1)
+        first = columns[0].start * self._dtype.itemsize if columns else 0
+        with storage_errors(self._path, part.nbytes):
+            if size == self._row_bytes:
+                self._write(part, rows.start * size)
+                return
+            for number, row in enumerate(part, rows.start):
+                self._write(row, number * self._row_bytes + first)
+
+    def _write(self, values: Values, start: int) -> None:
+        left = memoryview(cast(Any, values)).cast("B")
+        while len(left):  # a call takes at most 2 GiB
+            written = os.pwrite(self._descriptor, left, start)
+            left, start = left[written:], start + written
 
     def __exit__(self, *error: object) -> None:
         try:
             if error[0] is None:
-                with storage_errors(self._path, self._size):
+                with storage_errors(self._path):
                     os.fsync(self._descriptor)
         finally:
             os.close(self._descriptor)
