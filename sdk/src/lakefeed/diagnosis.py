@@ -28,6 +28,8 @@ from lakefeed.storage.urls import redact
 LOW_SPACE_BYTES = GIB
 SECRET_SETTINGS = ("catalog.properties", "blobs.options", "files.options")
 """Mappings of which only the keys are shown."""
+SECRET_ENDINGS = ("api_key", "password", "secret", "token")
+"""Ends of the names of settings whose values are not shown."""
 PACKAGES = ("lakefeed", "pyiceberg", "pyarrow", "duckdb", "torch", "pillow", "av", "datasets", "s3fs")
 
 
@@ -76,6 +78,8 @@ def describe_settings() -> list[SettingValue]:
 
 
 def _value_text(name: str, value: Any) -> str:
+    if name.endswith(SECRET_ENDINGS):
+        return "(none)" if value is None else "(hidden)"
     if name in SECRET_SETTINGS and isinstance(value, Mapping):
         return ", ".join(value) or "(none)"
     if isinstance(value, tuple):

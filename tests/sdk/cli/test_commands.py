@@ -356,6 +356,8 @@ def test_the_doctor_finds_problems(pets: Dataset, home: Path, monkeypatch: pytes
     monkeypatch.setenv("LAKEFEED__CATALOG__URI", f"sqlite:///{home}/catalog.db")
     assert {line[0] for line in lines("doctor", "--no-header")} == {"ok"}
     monkeypatch.setenv("LAKEFEED__BLOBS__OPTIONS", '{"key": "secret"}')
+    monkeypatch.setenv("LAKEFEED__OPENLINEAGE__API_KEY", "secret")
+    assert "secret" not in run("config").stdout
     settings = {line[0]: line[1:] for line in lines("config", "--changed", "--no-header")}
     assert settings["home"] == [str(home), "$LAKEFEED_HOME"]
     assert settings["blobs.options"] == ["key", "$LAKEFEED__BLOBS__OPTIONS"]

@@ -103,9 +103,15 @@ def _show_warning(
     click.echo(escape_lines(f"lakefeed: warning: {message}"), err=True)
 
 
+def _nowhere() -> TextIO:
+    """Returns a stream that discards text, in place of one that was closed before the process began."""
+    return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123 - it is open until the process ends
+
+
 def main() -> None:
     """Runs the command line of this process."""
     warnings.showwarning = _show_warning
+    sys.stdout, sys.stderr = (stream or _nowhere() for stream in (sys.stdout, sys.stderr))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal may lack characters

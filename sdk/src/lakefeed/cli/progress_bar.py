@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from lakefeed._variables import disable_progress
-
 Item = TypeVar("Item")
 
 
 def show_progress(items: Iterable[Item], unit: str, total: int | None = None) -> Iterator[Item]:
     """Yields the items, and shows their number. An item with ``num_rows`` counts as that many."""
     from tqdm import tqdm
+
+    from lakefeed._variables import disable_progress
 
     with tqdm(total=total, unit=f" {unit}", unit_scale=True, disable=disable_progress(), leave=False) as bar:
         for item in items:
