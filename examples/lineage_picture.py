@@ -39,7 +39,7 @@ def draw() -> str:
             model = Path(f"model-{seed}.pt")
             model.write_text(f"a model of {rows} rows")
             run.log_file(model)
-    return lakefeed.lineage("clean_photos").svg
+    return lakefeed.lineage("training_set").svg
 
 
 if __name__ == "__main__":

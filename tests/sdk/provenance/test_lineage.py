@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pyarrow as pa
 import pytest
 
-from lakefeed import Dataset, FileTree, Lineage, collect_garbage, connect, lineage, track
+from lakefeed import Dataset, FileTree, Lineage, Provenance, collect_garbage, connect, lineage, track
 from lakefeed.catalog.lake import Lake
 from lakefeed.errors import DatasetNotFoundError, InvalidArgumentError, VersionNotFoundError
 from lakefeed.provenance.lake_facts import TableFact, VersionFact
@@ -122,6 +122,13 @@ def test_what_was_renamed_copied_trashed_deleted_or_expired_stays(home: Path) ->
     assert labels(lineage("a", down=0)) == ["a v1", "make", "team.raw v1 deleted"]
     gone = {"team.raw v1 deleted", "team.raw v2 deleted"}
     assert set(labels(lineage("team.raw", up=0))) == {*gone, "make", "a v1"}
+
+
+def test_code_is_one_node_in_and_outside_of_runs(home: Path) -> None:
+    save("a", 1)
+    for code in ("train.py sha256:1f git:7d", "train.py sha256:1f git:7d+dirty"):
+        Dataset.from_dict({"x": [2]}).append_to("a", provenance=Provenance(code=code))
+    assert labels(lineage("a"), "code") == ["train.py"]
 
 
 def test_versions_of_other_programs_and_replaced_rows(home: Path) -> None:

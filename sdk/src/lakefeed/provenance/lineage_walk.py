@@ -206,7 +206,8 @@ def _run_id(run: str) -> str:
 
 
 def _code_id(code: str) -> str:
-    return f"code:{code}"
+    # Outside of a run, nobody asks git whether files differ.
+    return f"code:{code.removesuffix('+dirty')}"
 
 
 def _short(text: str) -> str:
