@@ -29,6 +29,9 @@ def test_runs_lead_from_inputs_to_outputs(lake: Lake, tmp_path: object) -> None:
         unread.load(is_run_input=False)
         file = ln.File(frame(3), key="three.parquet")
         file.save()
+    with ln.track("reading a file") as reader:
+        assert file.load()["x"].tolist() == file.load()["x"].tolist() == [3]
+        file.stage(is_run_input=False)
     found = ln.Dataset.get(str(doubled.uid))
     assert found.run is not None
     assert (found.run.external, found.run.name, found.run.params) == (run.id, "doubling", {"factor": 2})
@@ -36,6 +39,7 @@ def test_runs_lead_from_inputs_to_outputs(lake: Lake, tmp_path: object) -> None:
     assert found.run.inputs == [source.uid]
     assert source.input_of == [found.run]
     assert (unread.input_of, source.run) == ([], None)
+    assert [each.external for each in file.input_of] == [reader.id]
     assert ln.Dataset.filter(run=run).one() == ln.Dataset.filter(run=found.run).one() == doubled
     assert ln.Dataset.filter(input_of=found.run).one() == source
     assert ln.File.filter(run=found.run).one() == file
@@ -44,6 +48,8 @@ def test_runs_lead_from_inputs_to_outputs(lake: Lake, tmp_path: object) -> None:
     assert {"doubling", "source 1", "doubled 1"} <= labels
     assert "doubling" in {node.label for node in ln.lineage(file).nodes}
     assert "doubled 1" in {node.label for node in ln.lineage(found.run).nodes}
+    with pytest.raises(InUseError, match="run reading a file"):
+        file.delete(permanent=True)
     with pytest.raises(InUseError, match="run doubling") as caught:
         source.delete(permanent=True)
     assert caught.value.users == ("run doubling",)

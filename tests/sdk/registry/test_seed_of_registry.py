@@ -114,6 +114,8 @@ def test_a_dataset_for_data_loaders(lake: Lake, tmp_path: Path) -> None:
         assert (len(mapped), batches) == (80, [(16, 90)] * 5)
         assert mapped.encoders["tissue"] == {"kidney": 0, "liver": 1}
         assert np.array_equal(mapped[3][0], first.X[3, :90])
+    cells = ds.rows(obs=["tissue"]).filter("tissue = 'kidney'")
+    assert (cells.count(), ds.rows(x=None).count()) == (40, 80)
     joined = ds.load(join="inner")
     assert (joined.shape, joined.obs["file_uid"].nunique()) == ((80, 90), 2)
     assert np.array_equal(joined.X[40:], second.X)
@@ -122,6 +124,7 @@ def test_a_dataset_for_data_loaders(lake: Lake, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("x\n1\n")
     text = ln.Dataset([ln.File(tmp_path / "a.csv")], name="text")
     text.save()
+    assert (text.rows().to_arrow().to_pydict(), table.rows().count()) == ({"x": [1]}, 1)
     for other in (table, text):
         with pytest.raises(TypeMismatchError, match=r"mapped reads \.h5ad files"):
             other.mapped()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lakefeed.catalog.lake import Lake
 from lakefeed.dataset.core import dataset_named
-from lakefeed.errors import TypeMismatchError
+from lakefeed.errors import TypeMismatchError, quoted_list
 from lakefeed.records.version_rows import TREE_KIND
 from lakefeed.registry import file_reads, record_rows
 from lakefeed.registry.file_loading import check_join
@@ -141,3 +141,24 @@ def mapped(dataset: Dataset, is_run_input: Any, options: Mapping[str, Any]) -> M
         raise TypeMismatchError(f"mapped reads .h5ad files, and of {dataset!r}, {reason}; train on .dataset instead")
     handles: list[Any] = [file_reads.handle_of(lake, each) for each in members]
     return map_anndata(handles, **options)
+
+
+def rows(dataset: Dataset, is_run_input: Any, options: Mapping[str, Any]) -> Rows:
+    """Returns the rows of a dataset as a `lakefeed.Dataset`; see `Dataset.rows`."""
+    from lakefeed.dataset import Dataset as RowDataset
+
+    lake, row = dataset._lake, dataset._require_row("rows")
+    if not is_files(row):
+        return rows_of(lake, row)
+    with reading(is_run_input):
+        members = _member_rows(dataset)
+    suffixes = {str(each["suffix"]) for each in members}
+    if len({each["uid"] for each in members}) < len(members) or len(suffixes) > 1:
+        raise TypeMismatchError(
+            f"rows reads different files of one suffix; those of {dataset!r} have {quoted_list(sorted(suffixes))}, or "
+            "one occurs twice. Read each of .files by itself"
+        )
+    paths = [file_reads.stage(lake, each) for each in members]
+    if suffixes == {".h5ad"}:
+        return RowDataset.from_anndata(paths, **options)
+    return RowDataset.from_file(paths)

@@ -305,6 +305,34 @@ class Dataset(DescribedRecord):
         options |= {"parallel": parallel, "stream": stream, "layer": layer, "dtype": dtype}
         return dataset_access.mapped(self, is_run_input, {**options, "sparse": sparse, "dict_rows": dict_rows})
 
+    def rows(
+        self,
+        is_run_input: bool | None = None,
+        *,
+        layer: str | None = None,
+        x: Literal["sparse", "dense"] | None = "sparse",
+        obs: Sequence[str] | None = None,
+        join_vars: Literal["auto", "inner"] | None = "auto",
+    ) -> Rows:
+        """Returns the rows as a `lakefeed.Dataset`, for filters, splits and loaders: of AnnData files their cells.
+
+        Files are read from local copies in the cache of this machine.
+
+        Args:
+            is_run_input: False does not make the version an input of the current run.
+            layer: of AnnData files, the name of a layer; None for ``X``.
+            x: of AnnData files, the form of the matrix; see `lakefeed.Dataset.from_anndata`.
+            obs: of AnnData files, the columns of ``obs`` to read; None for all.
+            join_vars: how AnnData files are joined that have other variables.
+
+        Raises:
+            UnsavedDatasetError: the dataset is not saved.
+            TypeMismatchError: the files have several suffixes, or a file occurs twice.
+            FormatError: the files have no rows.
+        """
+        options = {"layer": layer, "x": x, "obs": obs, "join_vars": join_vars}
+        return dataset_access.rows(self, is_run_input, options)
+
     def stage(self, is_run_input: bool | None = None) -> str | list[str]:
         """Returns the path of a local copy: of a folder or of the only file; of several files the list of paths.
 

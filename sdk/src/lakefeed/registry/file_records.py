@@ -10,7 +10,7 @@ from lakefeed._validate import check_flag
 from lakefeed.catalog.lake import Lake
 from lakefeed.errors import InvalidArgumentError, TypeMismatchError
 from lakefeed.records.version_rows import FILE_KIND
-from lakefeed.registry import chain_versions, data_kinds, file_reads, file_saving, record_deletion
+from lakefeed.registry import chain_versions, data_kinds, file_reads, file_saving, record_deletion, run_inputs
 from lakefeed.registry.described_record import DescribedRecord
 from lakefeed.registry.record_base import check_optional_text
 from lakefeed.registry.version_labels import check_label
@@ -152,7 +152,7 @@ class File(DescribedRecord):
         """Returns the content: a DataFrame, an AnnData, values of JSON, text or bytes, by the suffix.
 
         Args:
-            is_run_input: accepted for code of LaminDB.
+            is_run_input: False does not make the file an input of the current run.
             max_bytes: the budget in bytes; None for four times the setting ``sql.memory_bytes``.
             options: passed to the function of pandas or anndata that reads the file.
 
@@ -161,31 +161,37 @@ class File(DescribedRecord):
             BudgetExceededError: the file is larger than the budget.
             FormatError: the content does not have the format of the suffix.
         """
-        return file_reads.load(self._lake, [self._require_row("load")], "outer", max_bytes, options)
+        row = self._require_row("load")
+        run_inputs.add_file_input(self._lake, row["uid"], is_run_input)
+        return file_reads.load(self._lake, [row], "outer", max_bytes, options)
 
     def stage(self, is_run_input: bool | None = None) -> str:
         """Returns the path of a local copy, which is read-only.
 
         Args:
-            is_run_input: accepted for code of LaminDB.
+            is_run_input: False does not make the file an input of the current run.
 
         Raises:
             UnsavedDatasetError: the file is not saved.
             MissingFileError, IntegrityError: the content is lost or damaged.
         """
-        return file_reads.stage(self._lake, self._require_row("stage"))
+        row = self._require_row("stage")
+        run_inputs.add_file_input(self._lake, row["uid"], is_run_input)
+        return file_reads.stage(self._lake, row)
 
     def backed(self, is_run_input: bool | None = None) -> Any:
         """Returns lazy access to an .h5ad file: a context manager with ``obs``, ``var``, ``shape`` and ``X[rows]``.
 
         Args:
-            is_run_input: accepted for code of LaminDB.
+            is_run_input: False does not make the file an input of the current run.
 
         Raises:
             UnsavedDatasetError: the file is not saved.
             TypeMismatchError: the file is not an .h5ad file.
         """
-        return file_reads.backed(self._lake, self._require_row("backed"))
+        row = self._require_row("backed")
+        run_inputs.add_file_input(self._lake, row["uid"], is_run_input)
+        return file_reads.backed(self._lake, row)
 
     def delete(self, permanent: bool | None = None, storage: bool | None = None, *, force: bool = False) -> None:
         """Moves the record to the trash; `restore` brings it back.
