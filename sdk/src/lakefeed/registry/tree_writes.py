@@ -1,4 +1,4 @@
-"""Folders that become the first version of a new file tree or the next version of one."""
+"""Folders that become the first version of a new file tree, or its next version."""
 
 from __future__ import annotations
 
