@@ -12,6 +12,8 @@ import zipfile
 from email import message_from_bytes
 from pathlib import Path
 
+import lakefeed
+
 ROOT = Path(__file__).parents[2]
 BUILD = "import build_backend, sys; print(build_backend.build_wheel(sys.argv[1]))"
 
@@ -65,3 +67,12 @@ def test_the_page_of_the_package_names_every_extra() -> None:
     project = tomllib.loads((ROOT / "sdk" / "pyproject.toml").read_text("utf-8"))["project"]
     page = (ROOT / "sdk" / "README.md").read_text("utf-8")
     assert [extra for extra in project["optional-dependencies"] if f"`{extra}`" not in page] == []
+
+
+def test_the_changelog_begins_with_what_is_unreleased_and_has_the_version_of_the_package() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    versions = re.findall(r"^## \[(.+?)\](?: - (\d{4}-\d{2}-\d{2}))?$", text, re.M)
+    assert versions[0] == ("Unreleased", "")
+    assert dict(versions[1:])[lakefeed.__version__]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert project["version"] == lakefeed.__version__
