@@ -284,6 +284,9 @@ def test_names_versions_and_tags_are_completed(pets: Dataset) -> None:
     assert completions("lakefeed log pets@") == ["pets@stable", "pets@2", "pets@1"]
     assert completions("lakefeed log none@") == []
     assert completions("lakefeed rm p") == ["pets"]
+    assert completions("lakefeed tree s") == ["show"]
+    assert completions("lakefeed cache ") == ["ls", "rm", "pets"]
+    assert completions("lakefeed table show p") == ["pets"]
     assert "--json" in completions("lakefeed log --j")
 
 

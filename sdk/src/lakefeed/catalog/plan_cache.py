@@ -27,7 +27,7 @@ from lakefeed.storage.disk.atomic_write import write_atomically
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 MAX_PLANS = 256
 """The plans in the folder; the oldest are removed first."""
 MAX_PLAN_BYTES = 8 * 1024 * 1024
