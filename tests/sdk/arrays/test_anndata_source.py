@@ -142,6 +142,17 @@ def test_the_matrix_is_dense_or_a_layer(folder: Path, small_fragments: None) -> 
     assert (torch.cat([batch["X"] for batch in both]).numpy() == MATRIX).all()
 
 
+def test_a_file_may_come_twice_or_be_empty(folder: Path, tmp_path: Path) -> None:
+    twice = Dataset.from_anndata([folder / "a.h5ad", folder / "a.h5ad"]).select(["cell", "X"])
+    assert twice.to_arrow()["cell"].to_pylist() == [*range(130), *range(130)]
+    assert twice.filter("cell = 129").count() == 2
+    for number, values in enumerate((matrix(0, WIDTH), csr(matrix(0, WIDTH)), csr(matrix(3, WIDTH)))):
+        write(tmp_path / f"{number}.h5ad", values)
+    assert Dataset.from_anndata(tmp_path / "0.h5ad").to_arrow().num_rows == 0
+    assert Dataset.from_anndata(tmp_path / "*.h5ad", x="dense").count() == 3
+    assert (dense(Dataset.from_anndata(tmp_path / "*.h5ad").to_arrow()["X"]) == matrix(3, WIDTH)).all()
+
+
 def test_saved_cells_are_the_same(folder: Path, small_fragments: None) -> None:
     cells = Dataset.from_anndata(folder / "*.h5ad")
     saved = cells.save("cells")

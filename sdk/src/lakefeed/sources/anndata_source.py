@@ -84,7 +84,7 @@ class AnndataSource(RangedSource):
     @cached_property
     def columns(self) -> CellColumns:
         """The columns of all files, read when the source is made and pickled with it."""
-        files = {url: self._describe(url) for url in self.urls}
+        files = {url: self._describe(url) for url in dict.fromkeys(self.urls)}
         width, selected = self._join(files)
         fields = [_common_field(name, files) for name in _common_names(files)]
         if self.form is not None:
@@ -313,7 +313,7 @@ def create_anndata_source(locations: Any, layer: Any, form: Any, obs: Any, join_
     if names is not None and len(set(names)) < len(names):
         raise InvalidArgumentError(f"obs={obs!r:.80}: name each column once")
     join = check_join(join_vars)
-    urls = tuple(dict.fromkeys(url for path in paths for url in expand_location(path, str)))
+    urls = tuple(url for path in paths for url in expand_location(path, str))
     source = AnndataSource(urls, layer, form, names, join)
     _ = source.columns  # what does not fit is an error of this call
     return source
