@@ -15,6 +15,7 @@ from lakefeed.catalog.commit import create
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.properties import HASH, INPUTS, LABEL
 from lakefeed.catalog.properties import RECORD as RECORD_ENTRY
+from lakefeed.catalog.trash import move_to_trash
 from lakefeed.catalog.version_uids import version_uid
 from lakefeed.config import Settings
 from lakefeed.records.record_registry import Registry
@@ -117,14 +118,17 @@ def test_versions_of_other_clients_and_expired_ones(registry: Registry) -> None:
     assert rows == [(1, 0, False), (2, 2, False), (3, 0, True), (4, 2, False)]
 
 
-def test_a_registry_beside_another_catalog_catches_up_too(tmp_path: Path) -> None:
-    settings = Settings(home=tmp_path, registry={"uri": f"sqlite:///{tmp_path}/other.db"})
-    with_settings = Lake(settings)
-    create(with_settings, "a", pa.schema([("x", pa.int64())]), [])
-    registry = Registry(with_settings)
-    assert rows_of(registry, "name", "presence") == [("a", 0)]
-    with_settings.drop("a")
-    assert rows_of(registry, "name", "presence") == [("a", 2)]
+@pytest.mark.parametrize("kind", ["sql", "in-memory"])
+def test_a_registry_beside_another_catalog_catches_up_too(kind: str, tmp_path: Path) -> None:
+    own = {"uri": f"sqlite:///{tmp_path}/other.db"}
+    lake = Lake(Settings(home=tmp_path, registry=own, catalog={"type": kind}))
+    for name in ("a", "team.b"):
+        create(lake, name, pa.schema([("x", pa.int64())]), [])
+    registry = Registry(lake)
+    assert set(rows_of(registry, "name", "presence")) == {("a", 0), ("team.b", 0)}
+    move_to_trash(lake, "a")
+    lake.drop("team.b")
+    assert set(rows_of(registry, "name", "presence")) == {("a", Presence.DATASET_IN_TRASH), ("team.b", Presence.GONE)}
 
 
 def test_commits_name_runs_inputs_labels_and_features(registry: Registry) -> None:
