@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
+import sqlite3
 import sys
 import tempfile
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 from sqlalchemy import insert
@@ -28,11 +28,8 @@ from lakefeed.catalog.commit import append, create
 from lakefeed.catalog.durability import local_path
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.properties import HASH, RECORD
-from lakefeed.records.inserts import insert_new, now_ms
+from lakefeed.records.inserts import now_ms
 from lakefeed.records.record_registry import Registry
-from lakefeed.records.record_tables import INPUT, LABEL, RECORD_LABEL
-from lakefeed.records.record_tables import RECORD as RECORDS
-from lakefeed.records.text_search import with_search_text
 
 TABLES, ROWS = 1_000, 1_000_000
 SCHEMA = pa.schema([("x", pa.int64())])
@@ -102,31 +99,35 @@ def save(lake: Lake) -> None:
     line("the records of two appends", min(more), 0.010)
 
 
+FILL = """
+CREATE TEMP TABLE word (i INTEGER PRIMARY KEY, w TEXT);
+INSERT INTO word VALUES {words};
+CREATE TEMP TABLE fresh AS
+    WITH RECURSIVE numbers(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < {count})
+    SELECT n, printf('%016d', n / 4) AS stem, n % 4 + 1 AS revision, a.w || ' ' || n / 4 AS name,
+           b.w || ' ' || c.w || ' ' || d.w || ' ' || a.w || ' and others of that kind' AS description
+    FROM numbers JOIN word a ON a.i = n * 7919 / 4 % 10 JOIN word b ON b.i = n * 104729 / 3 % 10
+    JOIN word c ON c.i = n * 1299709 / 7 % 10 JOIN word d ON d.i = n * 15485863 / 11 % 10;
+INSERT INTO lakefeed_record (uid, stem, revision, kind, name, description, label, hash, size, n, run, user, latest,
+                             search_text, created, updated)
+    SELECT printf('%s%04d', stem, revision), stem, revision, CASE n % 3 WHEN 0 THEN 'file' ELSE 'dataset' END, name,
+           description, revision, lower(hex(randomblob(32))), n, n, 'run' || n / 10, 'user' || n % 50, revision = 4,
+           printf('%s\n\n%d\n%s\n\n', name, revision, description), {now} + n, {now} FROM fresh;
+INSERT INTO lakefeed_label (uid, name, search_text, created)
+    SELECT 'l' || n, 'label' || n, 'label' || n, 0 FROM fresh WHERE n < 200;
+INSERT INTO lakefeed_record_label (record, label)
+    SELECT printf('%s%04d', stem, revision), 'l' || n * 31 % 200 FROM fresh
+    UNION SELECT printf('%s%04d', stem, revision), 'l' || n / 7 % 200 FROM fresh;
+"""
+
+
 def fill(registry: Registry, count: int) -> None:
-    draw, now = random.Random(0), now_ms()
-    labels = [{"uid": f"l{n:07d}", "name": f"label{n}", "search_text": f"label{n}", "created": now} for n in range(200)]
     registry.catch_up()
-    with registry.write() as connection:
-        insert_new(connection, LABEL, labels)
-        for start in range(0, count, 20_000):
-            records, links, inputs = [], [], []
-            for n in range(start, min(count, start + 20_000)):
-                stem, revision = f"{n // 4:016d}", n % 4 + 1
-                row: dict[str, Any] = {
-                    "uid": f"{stem}{revision:04d}", "stem": stem, "revision": revision, "label": str(revision),
-                    "kind": draw.choice(["dataset", "file"]), "name": f"{draw.choice(WORDS)} {n // 4}",
-                    "description": " ".join(draw.choices(WORDS, k=8)), "hash": f"{draw.getrandbits(256):064x}",
-                    "size": n, "n": n, "run": f"run{n // 10}", "user": f"user{n % 50}", "latest": revision == 4,
-                    "created": now + n, "updated": now,
-                }  # fmt: skip
-                records.append(with_search_text(row))
-                links += [
-                    {"record": row["uid"], "label": each["uid"], "feature": ""} for each in draw.sample(labels, 2)
-                ]
-                inputs.append({"run": f"run{n // 10}", "record": f"{draw.randrange(n // 4 + 1):016d}0004"})
-            connection.execute(RECORDS.insert(), records)
-            connection.execute(RECORD_LABEL.insert(), links)
-            insert_new(connection, INPUT, inputs)
+    path = registry.database.path
+    assert path is not None
+    words = ", ".join(f"({number}, '{word}')" for number, word in enumerate(WORDS))
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(FILL.format(words=words, count=count, now=now_ms()))
 
 
 def queries(registry: Registry, count: int) -> None:
