@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from lakefeed._lazy import LazyModule
 from lakefeed._rng import Indices
+from lakefeed.plan.row_bytes import fixed_width
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +26,8 @@ else:
 VIEW_BYTES = 16
 FEW = 64
 """Arrow's kernel is faster where fewer than one value in so many is taken, because it reads only those."""
+FILTERED = 8
+"""Where at least one row in so many passes a filter, lists are moved as bytes; Arrow's filter moves single values."""
 _COPIES = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
 
 
@@ -60,9 +63,10 @@ def filter_by_mask(batch: pa.RecordBatch, mask: pa.Array[Any]) -> pa.RecordBatch
     """Returns the rows for which the mask is true; null is not."""
     if isinstance(mask, pa.BooleanArray) and mask.true_count == len(mask):
         return batch
-    if not any(map(_lacks_kernel, batch.schema.types)):
-        return batch.filter(mask, null_selection_behavior="drop")
     selected: Any = mask
+    many = selected.true_count * FILTERED >= len(mask)
+    if not any(_lacks_kernel(kind) or (many and _has_plain_lists(kind)) for kind in batch.schema.types):
+        return batch.filter(mask, null_selection_behavior="drop")
     return take_rows(batch, np.flatnonzero(selected.fill_null(False).to_numpy(zero_copy_only=False)))
 
 
@@ -191,6 +195,13 @@ def _moves_as_bytes(column: Any, count: int) -> bool:
     if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)) or count * FEW < len(column):
         return False
     return bool(len(column.values)) and byte_runs.byte_runs(column) is not None
+
+
+def _has_plain_lists(kind: pa.DataType) -> bool:
+    """Returns whether the type is that of lists of values of a fixed width, or of structs with such lists."""
+    if pa.types.is_struct(kind):
+        return any(_has_plain_lists(kind.field(index).type) for index in range(kind.num_fields))
+    return (pa.types.is_list(kind) or pa.types.is_large_list(kind)) and bool(fixed_width(kind.value_type))
 
 
 def _lacks_kernel(kind: pa.DataType) -> bool:
