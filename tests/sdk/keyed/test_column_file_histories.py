@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from lakefeed import Dataset, Table, connect
+from lakefeed.catalog import column_files, file_changes
 from lakefeed.routines import Routine, history, pending
 from tests.sdk.killing import AS_OFTEN, finish, killed_at_random
 from tests.sdk.victims import double, enrich_turns, work_off
@@ -169,6 +171,35 @@ def test_enrichments_that_are_killed_are_whole_or_not_there(home: Path, kills: i
             assert len({a - x for a, x in zip(rows["a"], rows["x"], strict=True)}) == 1
     assert table.enrich({"c": table["x"] + 0}).apply() is not None
     assert table.scan("c").to_table()["c"].to_pylist() == list(range(2 * KEYS))
+
+
+@pytest.mark.live
+def test_a_routine_that_lags_behind_reads_the_changes_of_each_version_once(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = Table.create("late", key_schema={"id": pa.int64()})
+    routine = Routine("double", double, "late", "late", columns=["double"])
+    for turn in range(12):
+        table.write({"id": [turn % 7, turn + 7], "x": [turn, turn]})
+    compared: Counter[tuple[int, int]] = Counter()
+    indexed: Counter[int] = Counter()
+    changes_between, read_index = file_changes._changes_between, column_files._read_index
+
+    def count_changes(table: Any, before: Any, after: Any) -> Any:
+        compared[before.snapshot_id, after.snapshot_id] += 1
+        return changes_between(table, before, after)
+
+    def count_indexes(table: Any, number: int) -> Any:
+        indexed[number] += 1
+        return read_index(table, number)
+
+    monkeypatch.setattr(file_changes, "_changes_between", count_changes)
+    monkeypatch.setattr(column_files, "_read_index", count_indexes)
+    work_off(routine)
+    rows = table.scan().to_table().to_pydict()
+    assert rows["double"] == [2 * x for x in rows["x"]]
+    assert set(compared.values()) == {1}
+    assert set(indexed.values()) == {1}
 
 
 @pytest.mark.live

@@ -26,7 +26,8 @@ from lakefeed.catalog.manifest_cache import manifest_entries_of
 from lakefeed.catalog.properties import COLUMN_BRANCH, COLUMN_FILES, COLUMN_SNAPSHOT
 from lakefeed.errors import UnsupportedError, VersionNotFoundError
 
-INDEX_CACHE_SIZE = 16
+INDEXED_FILES = 32_768
+"""So many column files are cached at most; more only for a version that has more."""
 DIGEST_LENGTH = 16
 
 
@@ -86,6 +87,9 @@ class ColumnIndex:
     def __bool__(self) -> bool:
         return bool(self._groups)
 
+    def __len__(self) -> int:
+        return sum(map(len, self._groups.values()))
+
     def __iter__(self) -> Iterator[ColumnFileRef]:
         return (file for group in self._groups.values() for file in group)
 
@@ -112,18 +116,28 @@ def column_snapshot_id(table: Table, snapshot: Snapshot | None) -> int | None:
 
     A version of another program has those of the version before it.
     """
-    at = snapshot
+    return next(_column_snapshot_ids(table, snapshot), None)
+
+
+def _column_snapshot_ids(table: Table, snapshot: Snapshot | None) -> Iterator[int | None]:
+    """Yields the ids of the snapshots with the column files of a version and of its ancestors, newest first.
+
+    None stands for versions without column files. Versions of other programs are passed over.
+    """
+    if snapshot is None:
+        return
+    by_id = {each.snapshot_id: each for each in table.metadata.snapshots} if snapshot.parent_snapshot_id else {}
+    at: Snapshot | None = snapshot
     while at is not None:
         pinned = _facts(at).get(COLUMN_SNAPSHOT)
         if pinned is not None:
-            return int(pinned) if pinned else None
-        if COLUMN_BRANCH not in table.metadata.refs or at.parent_snapshot_id is None:
-            return None
-        parent = table.metadata.snapshot_by_id(at.parent_snapshot_id)
-        if parent is None:  # it has expired; the branch moves with each change of the column files
-            return table.metadata.refs[COLUMN_BRANCH].snapshot_id
+            yield int(pinned) if pinned else None
+        elif COLUMN_BRANCH not in table.metadata.refs or at.parent_snapshot_id is None:
+            return
+        parent = by_id.get(at.parent_snapshot_id or -1)
+        if parent is None and pinned is None:  # it has expired; the branch moves with each change of the column files
+            yield table.metadata.refs[COLUMN_BRANCH].snapshot_id
         at = parent
-    return None
 
 
 def column_owner(table: Table, snapshot: Snapshot) -> Snapshot:
@@ -145,8 +159,11 @@ def column_index(table: Table, snapshot: Snapshot | None) -> ColumnIndex:
         DamagedDatasetError: a manifest is missing or invalid.
     """
     number = column_snapshot_id(table, snapshot)
-    if number is None:
-        return EMPTY_INDEX
+    return EMPTY_INDEX if number is None else _index_of(table, number)
+
+
+def _index_of(table: Table, number: int) -> ColumnIndex:
+    """Returns the column files that a snapshot names, from the cache or from its manifests."""
     key = (table.metadata.table_uuid, number)
     with _lock:
         index = _indexes.get(key)
@@ -159,14 +176,10 @@ def column_index(table: Table, snapshot: Snapshot | None) -> ColumnIndex:
 
 def column_indexes(table: Table, snapshot: Snapshot) -> Iterator[ColumnIndex]:
     """Yields the column files of a version and of its ancestors, newest first, each set once."""
-    visited: set[int] = set()
-    at: Snapshot | None = snapshot
-    while at is not None:
-        number = column_snapshot_id(table, at)
-        if number is not None and number not in visited and table.metadata.snapshot_by_id(number) is not None:
-            visited.add(number)
-            yield column_index(table, at)
-        at = table.metadata.snapshot_by_id(at.parent_snapshot_id or -1)
+    existing = {each.snapshot_id for each in table.metadata.snapshots}
+    for number in dict.fromkeys(_column_snapshot_ids(table, snapshot)):
+        if number in existing and number is not None:
+            yield _index_of(table, number)
 
 
 def unaligned_error(name: str) -> UnsupportedError:
@@ -246,6 +259,8 @@ def _facts(snapshot: Snapshot) -> Mapping[str, str]:
     return snapshot.summary.additional_properties if snapshot.summary is not None else {}
 
 
-_indexes: LRUCache[tuple[UUID, int], ColumnIndex] = LRUCache(INDEX_CACHE_SIZE)
+_indexes: LRUCache[tuple[UUID, int], ColumnIndex] = LRUCache(
+    INDEXED_FILES, getsizeof=lambda index: min(len(index) + 1, INDEXED_FILES)
+)
 """The indexes that were used last. A snapshot never changes."""
 _lock = threading.Lock()

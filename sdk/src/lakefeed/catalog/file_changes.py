@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from uuid import UUID
 
+from cachetools import LRUCache
 from pyiceberg.manifest import ManifestContent, ManifestEntryStatus, ManifestFile
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation, Snapshot
@@ -22,6 +25,7 @@ from lakefeed.catalog.delete_files import (
 from lakefeed.catalog.file_refs import DataFileRef
 from lakefeed.catalog.manifest_cache import manifest_entries_of
 from lakefeed.catalog.version_files import (
+    CACHED_FILES,
     Files,
     file_ref,
     files_of,
@@ -31,7 +35,7 @@ from lakefeed.catalog.version_files import (
     select_rows,
     with_deletes,
 )
-from lakefeed.catalog.version_numbers import has_unstored_numbers
+from lakefeed.catalog.version_numbers import NumberedTable, has_unstored_numbers
 from lakefeed.errors import UnsupportedError
 
 REMOVED_DELETE_FILES = "removed-delete-files"
@@ -94,7 +98,7 @@ def committed_changes(table: Table, step: Step) -> FileChanges:
         UnsupportedError: the version has equality deletes, or its changes are unknown because the parent has expired.
     """
     if not step.has_gap and step.before is not None:
-        return _changes_between(table, step.before, step.after)
+        return _cached_changes(table, step.before, step.after)
     own = _changes_in_own_manifests(table, step.after)
     if not _is_complete(step.after, own):
         raise _ambiguous_rows_error(table, step)
@@ -157,6 +161,23 @@ def _is_unambiguous(step: Step, changes: FileChanges, removed: bool) -> bool:
         return removed or not changes.new or bool(changes.moved)
     at_start = step.start == _number(step.before)
     return at_start or not changes.lost or not (removed or changes.new)
+
+
+def _cached_changes(table: Table, before: Snapshot, after: Snapshot) -> FileChanges:
+    """Returns the difference of two snapshots, from the cache or as `_changes_between`.
+
+    Work that lags behind asks for the same changes with each version that it works off.
+    """
+    if isinstance(table, NumberedTable):  # its numbers of versions depend on what it has
+        return _changes_between(table, before, after)
+    key = (table.metadata.table_uuid, before.snapshot_id, after.snapshot_id)
+    with _lock:
+        changes = _changes.get(key)
+    if changes is None:
+        changes = _changes_between(table, before, after)
+        with _lock:
+            _changes[key] = changes
+    return changes
 
 
 def _changes_between(table: Table, before: Snapshot, after: Snapshot) -> FileChanges:
@@ -296,3 +317,14 @@ def _summary_facts(snapshot: Snapshot) -> dict[str, str]:
 
 def _number(snapshot: Snapshot) -> int:
     return snapshot.sequence_number or 0
+
+
+def _weight(changes: FileChanges) -> int:
+    """Returns the number of files, within limits: one always fits."""
+    fields = (changes.new, changes.moved, changes.removed, changes.deleted, changes.revived)
+    return min(sum(map(len, fields)) + 1, CACHED_FILES)
+
+
+_changes: LRUCache[tuple[UUID, int, int], FileChanges] = LRUCache(CACHED_FILES, getsizeof=_weight)
+"""The changes that were used last. A snapshot never changes."""
+_lock = threading.Lock()

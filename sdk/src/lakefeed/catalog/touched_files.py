@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation, Snapshot
@@ -13,7 +13,7 @@ from lakefeed.catalog.deltas import added_rows, net_rows, removed_rows
 from lakefeed.catalog.file_changes import Step, committed_changes, operation
 from lakefeed.catalog.file_refs import DataFileRef, Delta
 from lakefeed.catalog.properties import COLUMN_BRANCH, DERIVED
-from lakefeed.catalog.version_files import files_of, plan_files, with_last_columns
+from lakefeed.catalog.version_files import files_of, plan_files, with_last_columns_of
 from lakefeed.catalog.versions import find_snapshot, steps_between, version_number
 
 
@@ -85,8 +85,8 @@ def touched_files(table: Table, from_version: int | None, to_version: int | None
     restored = tuple(delta for step in steps for delta in _restored_rows(table, step))
     removed = removed_rows(table, from_version, version_number(newer), newer)
     return TouchedFiles(
-        tuple(_with_last_columns(table, newer, delta) for delta in (*added, *restored)),
-        tuple(_with_last_columns(table, newer, delta) for delta in removed),
+        with_last_columns_of(table, newer, (*added, *restored)),
+        with_last_columns_of(table, newer, removed),
         tuple(each for step in steps if step.before for each in patched_files(table, step.before, step.after)),
     )
 
@@ -121,8 +121,3 @@ def _restored_rows(table: Table, step: Step) -> tuple[Delta, ...]:
 def _derives(snapshot: Snapshot) -> bool:
     """Returns whether a version has derived values by writing rows again."""
     return snapshot.summary is not None and DERIVED in snapshot.summary.additional_properties
-
-
-def _with_last_columns(table: Table, newer: Snapshot, delta: Delta) -> Delta:
-    files, less, moved = (with_last_columns(table, newer, each) for each in (delta.files, delta.less, delta.moved))
-    return replace(delta, files=files, less=less, moved=moved)

@@ -6,6 +6,7 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain, islice
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from uuid import UUID
 
@@ -23,7 +24,7 @@ from lakefeed.catalog.damaged_tables import damage_errors
 from lakefeed.catalog.delete_files import DeleteIndex, delete_index, deleted_positions, subtract_positions
 from lakefeed.catalog.file_bounds import BoundsIndex, span_of
 from lakefeed.catalog.file_io import actual_location
-from lakefeed.catalog.file_refs import DataFileRef, RowSelection
+from lakefeed.catalog.file_refs import DataFileRef, Delta, RowSelection
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.manifest_cache import manifest_entries_of
 from lakefeed.catalog.properties import COLUMN_BRANCH
@@ -193,13 +194,29 @@ def with_last_columns(table: Table, snapshot: Snapshot | None, files: Files) -> 
     if snapshot is None or COLUMN_BRANCH not in table.metadata.refs:
         return files
     now = {file.path: file for file in files_of(table, snapshot)}
-    indexes = tuple(column_files.column_indexes(table, snapshot)) if any(f.path not in now for f in files) else ()
+    gone = {file.path for file in files if file.path not in now}
+    last: dict[str, tuple[ColumnFileRef, ...]] = {}
+    indexes = column_files.column_indexes(table, snapshot)
+    while gone and (index := next(indexes, None)) is not None:
+        last |= {path: columns for path in gone if (columns := index.of(path))}
+        gone -= last.keys()
     result = []
     for file in files:
         known = now.get(file.path)
-        columns = known.columns if known is not None else next((c for i in indexes if (c := i.of(file.path))), ())
+        columns = last.get(file.path, ()) if known is None else known.columns
         result.append(replace(with_column_files(file, columns), unaligned=known is not None and known.unaligned))
     return tuple(result)
+
+
+def with_last_columns_of(table: Table, snapshot: Snapshot | None, deltas: Sequence[Delta]) -> tuple[Delta, ...]:
+    """Returns deltas whose files have their last column files, as `with_last_columns`. Looks them up together."""
+    files = tuple(chain.from_iterable((*each.files, *each.less, *each.moved) for each in deltas))
+    done = iter(with_last_columns(table, snapshot, files))
+
+    def take(files: Files) -> Files:
+        return tuple(islice(done, len(files)))
+
+    return tuple(Delta(take(each.files), take(each.less), take(each.moved)) for each in deltas)
 
 
 def with_column_files(file: DataFileRef, columns: tuple[ColumnFileRef, ...]) -> DataFileRef:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache, partial
 from typing import Any
 
 from lakefeed.catalog import DatasetVersion, list_versions
@@ -73,8 +74,9 @@ def history(routine: Routine) -> list[RoutineResult]:
     """
     table = table_or_none(routine.target)
     results: list[RoutineResult] = []
+    former = cache(partial(first_names, routine.sources))
     for version in () if table is None else reversed(list_versions(table)):
-        if _is_written_by(version, routine):
+        if _is_written_by(version, routine, former):
             results.append(result_of(version, results[-1].lineage if results else {}))
     return results
 
@@ -173,10 +175,11 @@ def routine_of(version: DatasetVersion) -> str | None:
     return None if version.work is None else json.loads(version.work).get("routine")
 
 
-def _is_written_by(version: DatasetVersion, routine: Routine) -> bool:
+def _is_written_by(version: DatasetVersion, routine: Routine, former: Callable[[], list[str]]) -> bool:
+    """Returns whether a routine wrote a version. ``former`` returns the first names of its sources."""
     if version.work is None:
         return False
     work: Mapping[str, Any] = json.loads(version.work)
     if work.get("routine") not in routine.names:
         return False
-    return work.get("sources") in (list(routine.sources), first_names(routine.sources))
+    return work.get("sources") == list(routine.sources) or work.get("sources") == former()

@@ -217,14 +217,10 @@ class IcebergSource(PlainSource):
     @cached_property
     def deltas(self) -> tuple[Delta, ...]:
         """Returns the deltas that make up the rows, one for each commit if a range of versions is read."""
-        return tuple(map(self._with_columns, self._deltas_of_rows()))
-
-    def _with_columns(self, delta: Delta) -> Delta:
-        """Returns a delta whose files have their column files."""
+        deltas_of_rows = self._deltas_of_rows()
         if self.since is None or self.since.change in ("gained", "lost"):
-            return delta  # they have those of their versions
-        columns = partial(version_files.with_last_columns, self.table, self._snapshot)
-        return Delta(columns(delta.files), columns(delta.less), columns(delta.moved))
+            return deltas_of_rows  # their files have the column files of their versions
+        return version_files.with_last_columns_of(self.table, self._snapshot, deltas_of_rows)
 
     def _deltas_of_rows(self) -> tuple[Delta, ...]:
         since, last = self.since, self.version.version
