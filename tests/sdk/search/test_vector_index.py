@@ -22,9 +22,10 @@ from lakefeed.errors import (
 )
 from lakefeed.expressions import text, vector
 from lakefeed.keyed import Client, VectorIndex
+from lakefeed.search import vector_files
 from lakefeed.search.vector_files import SegmentList
 from lakefeed.search.vector_schema import KEY, VectorSchema
-from lakefeed.search.vector_segments import VectorSegments, _open
+from lakefeed.search.vector_segments import VectorSegments, _nearest, _open
 
 WIDTH = 6
 EMB = pa.list_(pa.float32(), WIDTH)
@@ -277,6 +278,20 @@ def test_a_library_that_is_missing_is_named_at_the_call(client: Client, monkeypa
     with pytest.raises(MissingDependencyError, match=r"lakefeed\[search\]"):
         client.create_vector_index("vectors", table["emb"])
     assert client.list_indexes() == []
+
+
+def test_chosen_rows_in_far_lists_and_many_rows_are_found() -> None:
+    draw = np.random.default_rng(3)
+    matrix = draw.standard_normal((10_000, 2)).astype(np.float32)
+    matrix[5_000:, 0] += 100
+    index, scale = vector_files._build(matrix, "l2")
+    segment, far = vector_files.Segment("s", 10_000, scale=scale), np.arange(10_000) >= 5_000
+    query = np.zeros((1, 2), np.float32)
+    lengths = np.linalg.norm(matrix, axis=1)
+    for chosen, top_k in ((far, 10), (far, 5_000), (~far, 10), (np.ones(10_000, bool), 4_000), (far, 10**9)):
+        positions, _ = _nearest(index, segment, query, 16, chosen, top_k)
+        expected = np.flatnonzero(chosen)[np.argsort(lengths[chosen])][:top_k]
+        assert set(positions.tolist()) == set(expected.tolist())
 
 
 def test_segments_are_merged_by_size(tmp_path: Any) -> None:

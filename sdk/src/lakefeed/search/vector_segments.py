@@ -39,6 +39,9 @@ MERGED_SEGMENTS: Final = 4
 REWRITTEN_SHARE: Final = 0.3
 """A segment of which this share of rows was removed is written again without them."""
 MORE_HITS: Final = 8
+MORE_LISTS: Final = 4
+COVERED_SHARE: Final = 4
+"""The lists that are searched have at least so many times the wanted rows."""
 OPEN_VERSIONS: Final = 16
 
 _segments = OpenSegments()
@@ -182,17 +185,22 @@ def _nearest(index: Any, segment: Segment, query: Matrix, nprobes: int, chosen: 
     if most < segment.rows:
         bits = np.packbits(chosen, bitorder="little")
         selector = module.IDSelectorBitmap(bits)
-    if segment.rows < FLAT_ROWS:
-        parameters = module.SearchParameters(sel=selector)
-    else:
-        # Where few rows are chosen, their neighbours are further away, and looking at a list costs less.
-        probes = min(math.ceil(nprobes * segment.scale * segment.rows / most), index.nlist)
-        parameters = module.SearchParametersIVF(sel=selector, nprobe=probes)
+    lists = 1 if segment.rows < FLAT_ROWS else int(index.nlist)
+    # Where few rows are chosen, their neighbours are further away, and looking at a list costs less.
+    wanted = max(nprobes * segment.scale * segment.rows, COVERED_SHARE * top_k * lists)
+    probes = min(math.ceil(wanted / most), lists)
     limit = min(top_k + 1, most)
     while True:
+        if segment.rows < FLAT_ROWS:
+            parameters = module.SearchParameters(sel=selector)
+        else:
+            parameters = module.SearchParametersIVF(sel=selector, nprobe=probes)
         distances, positions = index.search(query, limit, params=parameters)
         there = positions[0] >= 0
         distances, positions = distances[0][there], positions[0][there]
+        if len(positions) < limit and probes < lists:  # the chosen rows are in other lists
+            probes = min(probes * MORE_LISTS, lists)
+            continue
         complete = limit == most or len(positions) < limit
         if complete or distances[-1] != distances[top_k - 1]:
             if len(distances) > top_k:
