@@ -144,6 +144,7 @@ class IcebergSource(PlainSource):
 
     @cached_property
     def columns(self) -> TableColumns:
+        """Returns the columns of the schema in which rows are read."""
         own, former = self._columns_of_versions
         return former if self.since is not None and self.since.change == "lost" else own
 
@@ -471,8 +472,8 @@ class IcebergSource(PlainSource):
         from lakefeed.sql.file_difference import remaining_positions
 
         own, former = self._columns_of_versions
-        sides = (self.columns, own if self.columns is former else former)
-        rows_of, less_of = (partial(self._comparable_rows, each) for each in sides)
+        less = own if self.columns is former else former
+        rows_of, less_of = (partial(self._comparable_rows, each) for each in (self.columns, less))
         return remaining_positions(self.lake.settings, self.table, delta, rows_of, less_of)
 
     def _comparable_rows(self, columns: TableColumns, files: tuple[DataFileRef, ...]) -> sql.QueryTable:
