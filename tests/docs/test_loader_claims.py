@@ -136,7 +136,7 @@ CLAIMS = {
     "`local.shuffle(seed).to_torch(...)` reads": f"{MAPPING}::test_a_loader_over_it_shares_no_memory_with_it",
     "File columns stay references": f"{MAPPED}::test_files_are_handles",
     "`to_huggingface(streaming=True)` gives": "sdk/sources/test_huggingface.py::test_to_huggingface_streams",
-    "`loader.metrics` has batches": f"{RANKS}::test_metrics_count_what_was_delivered",
+    "`loader.metrics`, which prints as a table, has batches": f"{RANKS}::test_metrics_count_what_was_delivered",
     "Of the files that `load_files` loads": f"{RANKS}::test_metrics_count_files_that_were_there_or_fetched",
 }
 
