@@ -685,6 +685,8 @@ def there(shared: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(shared / "tmp"))
     if Dataset.exists("there"):
         return
+    with track():  # the code of this program is stored once
+        pass
     made = Dataset.from_dict({**ROWS, "img": ["pic.bin"] * 3}, schema=SCHEMA.append(pa.field("img", pa.string())))
     made.save("there", column_types={"img": "file"})
     Table.create("keyed", key_schema={"a": pa.int64()}).write({"a": [1], "s": ["x"]})

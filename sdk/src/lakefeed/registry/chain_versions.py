@@ -31,7 +31,8 @@ def label_of(record: Any) -> str:
         return choose_label(wanted, ())
     if former._row is None:
         return choose_label(wanted, [label_of(each) for each in _unsaved_chain(former)])
-    used = [str(row["label"] or row["revision"]) for row in record_rows.find_chain(record._lake, former._row["stem"])]
+    chain = record_rows.find_chain(record._record_lake, former._row["stem"])
+    used = [str(row["label"] or row["revision"]) for row in chain]
     return choose_label(wanted, used[::-1])
 
 
@@ -48,8 +49,9 @@ def versions_of(record: Any) -> list[Any]:
     start = record if record._row is not None or record._former is None else _unsaved_chain(record)[-1]
     if start._row is None:
         return []
-    rows = [row for row in record_rows.find_chain(start._lake, start._row["stem"]) if row["presence"] != Presence.GONE]
-    return [record if _is(record, row) else type(record)._of_row(start._lake, row) for row in rows]
+    chain = record_rows.find_chain(start._record_lake, start._row["stem"])
+    rows = [row for row in chain if row["presence"] != Presence.GONE]
+    return [record if _is(record, row) else type(record)._of_row(start._record_lake, row) for row in rows]
 
 
 def initial_version_of(record: Any) -> Any:

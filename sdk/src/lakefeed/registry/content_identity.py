@@ -54,7 +54,7 @@ def save_content(dataset: Dataset, hash: str, kind: str, write: Callable[[], Wri
 
     Of several processes that save one content at once, one writes it.
     """
-    lake = dataset._lake
+    lake = dataset._record_lake
     if dataset._allow_duplicate:
         return record_rows.require_row(lake, write().uid)
     with hold_claim(Registry.open(lake), hash, kind):

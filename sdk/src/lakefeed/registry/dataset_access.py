@@ -78,19 +78,19 @@ def files_of(dataset: Dataset) -> list[File]:
     if dataset._row is None:
         return list(dataset._data.files) if isinstance(dataset._data, FilesData) else []
     with reading(is_run_input=False):
-        return [File._of_row(dataset._lake, row) for row in _member_rows(dataset)]
+        return [File._of_row(dataset._record_lake, row) for row in _member_rows(dataset)]
 
 
 def _member_rows(dataset: Dataset) -> Sequence[RecordRow]:
     row = dataset._require_row("files")
-    uids = member_uids(dataset._lake, row)
-    known = {each["uid"]: each for each in record_rows.find_rows(dataset._lake, list(dict.fromkeys(uids)))}
+    uids = member_uids(dataset._record_lake, row)
+    known = {each["uid"]: each for each in record_rows.find_rows(dataset._record_lake, list(dict.fromkeys(uids)))}
     return [known[uid] for uid in uids]
 
 
 def load(dataset: Dataset, join: Any, is_run_input: Any, max_bytes: int | None, options: Mapping[str, Any]) -> Any:
     """Returns the data of a dataset in memory; see `Dataset.load`."""
-    row, lake = dataset._require_row("load"), dataset._lake
+    row, lake = dataset._require_row("load"), dataset._record_lake
     check_join(join)
     with reading(is_run_input):
         if is_files(row):
@@ -103,19 +103,19 @@ def backed(dataset: Dataset, is_run_input: Any) -> Any:
     """Returns lazy access to a dataset; see `Dataset.backed`."""
     row = dataset._require_row("backed")
     if not is_files(row):
-        return rows_of(dataset._lake, row)
+        return rows_of(dataset._record_lake, row)
     with reading(is_run_input):
         members = _member_rows(dataset)
     if len(members) != 1:
         raise TypeMismatchError(
             f"backed opens one file, and {dataset!r} has {len(members)}; open each of .files, or train with mapped()"
         )
-    return file_reads.backed(dataset._lake, members[0])
+    return file_reads.backed(dataset._record_lake, members[0])
 
 
 def stage(dataset: Dataset, is_run_input: Any) -> str | list[str]:
     """Returns local copies of the data of a dataset; see `Dataset.stage`."""
-    row, lake = dataset._require_row("stage"), dataset._lake
+    row, lake = dataset._require_row("stage"), dataset._record_lake
     tree = tree_of(lake, row)
     if tree is not None:
         return str(tree.get_local_copy())
@@ -131,7 +131,7 @@ def mapped(dataset: Dataset, is_run_input: Any, options: Mapping[str, Any]) -> M
     """Returns rows of AnnData files by index; see `Dataset.mapped`."""
     from lakefeed.arrays.mapped_cells import map_anndata
 
-    lake, row = dataset._lake, dataset._require_row("mapped")
+    lake, row = dataset._record_lake, dataset._require_row("mapped")
     members: Sequence[RecordRow] = ()
     with reading(is_run_input):
         members = _member_rows(dataset) if is_files(row) else ()
@@ -147,7 +147,7 @@ def rows(dataset: Dataset, is_run_input: Any, options: Mapping[str, Any]) -> Row
     """Returns the rows of a dataset as a `lakefeed.Dataset`; see `Dataset.rows`."""
     from lakefeed.dataset import Dataset as RowDataset
 
-    lake, row = dataset._lake, dataset._require_row("rows")
+    lake, row = dataset._record_lake, dataset._require_row("rows")
     if not is_files(row):
         return rows_of(lake, row)
     with reading(is_run_input):

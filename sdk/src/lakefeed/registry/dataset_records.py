@@ -82,7 +82,7 @@ class Dataset(DescribedRecord):
         given = check_optional_text(name, "name") or about
         if not given and is_new_version_of is None:
             raise InvalidArgumentError("a Dataset needs a name, or a description to take as its name")
-        self._lake, self._row = Lake.current(), None
+        self._record_lake, self._row = Lake.current(), None
         self._data = data_kinds.check_dataset_data(data)
         self._meta = data_kinds.check_meta(meta, self._data)
         self._run_id, self._former = chain_versions.run_id_of(run), is_new_version_of
@@ -211,12 +211,12 @@ class Dataset(DescribedRecord):
     @property
     def dataset(self) -> Rows:
         """The version as a `lakefeed.Dataset`, for filters, joins and training."""
-        return dataset_access.rows_of(self._lake, self._require_row("dataset"))
+        return dataset_access.rows_of(self._record_lake, self._require_row("dataset"))
 
     @property
     def tree(self) -> FileTree | None:
         """The version as a file tree; None if the data are not a folder."""
-        return dataset_access.tree_of(self._lake, self._require_row("tree"))
+        return dataset_access.tree_of(self._record_lake, self._require_row("tree"))
 
     @property
     def files(self) -> list[File]:

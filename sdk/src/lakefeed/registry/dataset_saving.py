@@ -41,7 +41,7 @@ def new_token() -> str:
 
 def save_dataset(dataset: Dataset) -> None:
     """Saves a dataset, or makes it the record of its content."""
-    lake, data = dataset._lake, dataset._data
+    lake, data = dataset._record_lake, dataset._data
     match data:
         case TableData():
             row = _save_table(lake, dataset, data.rows())
@@ -78,7 +78,7 @@ def facts_of_new(dataset: Dataset, form: str) -> VersionFacts:
     former, values = dataset._former, dataset._values
     if former is not None and former._row is None:
         raise UnsavedDatasetError(f"is_new_version_of: {former!r} is not saved yet; call save() of it first")
-    chain = [] if former is None else record_rows.find_chain(dataset._lake, str(former.uid)[:STEM_CHARACTERS])
+    chain = [] if former is None else record_rows.find_chain(dataset._record_lake, str(former.uid)[:STEM_CHARACTERS])
     newest = None if former is None else _newest_of(chain, former, form)
     return VersionFacts(
         name=values["name"],
@@ -92,7 +92,7 @@ def facts_of_new(dataset: Dataset, form: str) -> VersionFacts:
         run=dataset._run_id,
         form=form,
         used=[str(row["label"] or row["revision"]) for row in chain],
-        dataset=None if newest is None else rows_of(dataset._lake, newest).name,
+        dataset=None if newest is None else rows_of(dataset._record_lake, newest).name,
     )
 
 

@@ -85,7 +85,7 @@ class DescribedRecord(Record):
     @property
     def run(self) -> Run | None:
         """The run that created the record."""
-        return None if self._row is None else run_of(self._lake, self._row["run"])
+        return None if self._row is None else run_of(self._record_lake, self._row["run"])
 
     @property
     def transform(self) -> Transform | None:
@@ -101,7 +101,7 @@ class DescribedRecord(Record):
     @property
     def storage(self) -> Storage:
         """The blob store with the contents."""
-        return Storage(self._lake.blobs.url)
+        return Storage(self._record_lake.blobs.url)
 
     @property
     def ulabels(self) -> RecordLabels:
@@ -121,7 +121,7 @@ class DescribedRecord(Record):
     @property
     def input_of(self) -> list[Run]:
         """The runs that have read the record."""
-        return [] if self._row is None else runs_with_input(self._lake, self._row["uid"])
+        return [] if self._row is None else runs_with_input(self._record_lake, self._row["uid"])
 
     def view_lineage(self) -> Lineage:
         """Returns the lineage of the record, as data and as a picture, which notebooks show.

@@ -99,7 +99,7 @@ class Feature(TableRecord):
     ) -> None:
         if not check_text(name, "name"):
             raise InvalidArgumentError("name must be the name of a column, got an empty text")
-        self._lake = Lake.current()
+        self._record_lake = Lake.current()
         self._row = {
             "name": name,
             "dtype": check_dtype(dtype),
@@ -111,7 +111,7 @@ class Feature(TableRecord):
     def save(self) -> None:
         """Stores the feature. One of this name gets the facts of this one. It may be called again."""
         row = {name: value for name, value in self._row.items() if name not in ("uid", "created")}
-        with Registry.open(self._lake).write() as connection:
+        with Registry.open(self._record_lake).write() as connection:
             feature_rows.ensure_features(connection, [row])
             named = FEATURE.c.name == row["name"]
             connection.execute(FEATURE.update().where(named).values(row))
@@ -137,13 +137,13 @@ class FeatureSet(TableRecord):
         names = [each._row["name"] if isinstance(each, Feature) else each for each in items]
         if not names or not all(isinstance(each, str) and each for each in names):
             raise InvalidArgumentError(f"features must be a list of Features or names, got {features!r:.80}")
-        self._lake = Lake.current()
+        self._record_lake = Lake.current()
         self._names: list[str] | None = names
         self._row = {"name": check_optional_text(name, "name"), "n": len(set(names))}
 
     def save(self) -> None:
         """Stores the set, and those of its features that do not exist. It may be called again."""
-        with Registry.open(self._lake).write() as connection:
+        with Registry.open(self._record_lake).write() as connection:
             uid = self._row.get("uid") or feature_rows.ensure_feature_set(
                 connection, self._names or [], self._row["name"]
             )
@@ -160,8 +160,8 @@ class FeatureSet(TableRecord):
             .where(FEATURE_SET_MEMBER.c.feature_set == self._row["uid"])
             .order_by(FEATURE_SET_MEMBER.c.ordinal)
         )
-        rows = read_rows(self._lake, query)
-        return [Feature._of_row(self._lake, row) for row in rows]
+        rows = read_rows(self._record_lake, query)
+        return [Feature._of_row(self._record_lake, row) for row in rows]
 
 
 class FeatureSets:
@@ -181,8 +181,8 @@ class FeatureSets:
             .where(RECORD_FEATURE_SET.c.record == record.uid)
             .order_by(RECORD_FEATURE_SET.c.slot)
         )
-        rows = read_rows(record._lake, query)
-        return {row["slot"]: FeatureSet._of_row(record._lake, row) for row in rows}
+        rows = read_rows(record._record_lake, query)
+        return {row["slot"]: FeatureSet._of_row(record._record_lake, row) for row in rows}
 
     def all(self) -> list[FeatureSet]:
         """Returns the sets, sorted by slot."""

@@ -72,7 +72,7 @@ class File(DescribedRecord):
     ) -> None:
         if not isinstance(is_new_version_of, File | None):
             raise TypeMismatchError(f"is_new_version_of must be a File or a Dataset, got {is_new_version_of!r:.80}")
-        self._lake, self._row = Lake.current(), None
+        self._record_lake, self._row = Lake.current(), None
         self._data = data_kinds.check_data(data)
         self._run_id, self._former = chain_versions.run_id_of(run), is_new_version_of
         self._new_labels = chain_versions.typed_labels(labels)
@@ -127,7 +127,7 @@ class File(DescribedRecord):
             StorageError: the disk or store cannot store the content. Nothing is saved.
         """
         if self._row is None:
-            file_saving.save_files(self._lake, [self])
+            file_saving.save_files(self._record_lake, [self])
         else:
             self._save_changes()
 
@@ -162,8 +162,8 @@ class File(DescribedRecord):
             FormatError: the content does not have the format of the suffix.
         """
         row = self._require_row("load")
-        run_inputs.add_file_input(self._lake, row["uid"], is_run_input)
-        return file_reads.load(self._lake, [row], "outer", max_bytes, options)
+        run_inputs.add_file_input(self._record_lake, row["uid"], is_run_input)
+        return file_reads.load(self._record_lake, [row], "outer", max_bytes, options)
 
     def stage(self, is_run_input: bool | None = None) -> str:
         """Returns the path of a local copy, which is read-only.
@@ -176,8 +176,8 @@ class File(DescribedRecord):
             MissingFileError, IntegrityError: the content is lost or damaged.
         """
         row = self._require_row("stage")
-        run_inputs.add_file_input(self._lake, row["uid"], is_run_input)
-        return file_reads.stage(self._lake, row)
+        run_inputs.add_file_input(self._record_lake, row["uid"], is_run_input)
+        return file_reads.stage(self._record_lake, row)
 
     def backed(self, is_run_input: bool | None = None) -> Any:
         """Returns lazy access to an .h5ad file: a context manager with ``obs``, ``var``, ``shape`` and ``X[rows]``.
@@ -190,8 +190,8 @@ class File(DescribedRecord):
             TypeMismatchError: the file is not an .h5ad file.
         """
         row = self._require_row("backed")
-        run_inputs.add_file_input(self._lake, row["uid"], is_run_input)
-        return file_reads.backed(self._lake, row)
+        run_inputs.add_file_input(self._record_lake, row["uid"], is_run_input)
+        return file_reads.backed(self._record_lake, row)
 
     def delete(self, permanent: bool | None = None, storage: bool | None = None, *, force: bool = False) -> None:
         """Moves the record to the trash; `restore` brings it back.

@@ -53,7 +53,7 @@ class ULabel(TableRecord):
         if not check_text(name, "name").strip():
             raise InvalidArgumentError("name must not be empty")
         about = check_optional_text(description, "description")
-        self._lake = Lake.current()
+        self._record_lake = Lake.current()
         self._row = {"name": name, "kind": check_optional_text(type, "type") or "", "description": about}
 
     @property
@@ -67,7 +67,7 @@ class ULabel(TableRecord):
     def save(self) -> None:
         """Stores the label, or finds the one of this name and type. It may be called again."""
         row = self._row
-        with Registry.open(self._lake).write() as connection:
+        with Registry.open(self._record_lake).write() as connection:
             uid = label_rows.ensure_labels(connection, [row["name"]], row["kind"])[row["name"]]
             if row.get("description") is not None:
                 connection.execute(LABEL.update().where(LABEL.c.uid == uid).values(description=row["description"]))
@@ -77,7 +77,7 @@ class ULabel(TableRecord):
     def delete(self) -> None:
         """Deletes the label, and takes it from all records. Nothing happens if it is not saved."""
         uid = self._row.get("uid")
-        with Registry.open(self._lake).write() as connection:
+        with Registry.open(self._record_lake).write() as connection:
             connection.execute(RECORD_LABEL.delete().where(RECORD_LABEL.c.label == uid))
             connection.execute(LABEL.delete().where(LABEL.c.uid == uid))
 
@@ -100,8 +100,8 @@ class RecordLabels:
             .order_by(LABEL.c.kind, LABEL.c.name)
             .distinct()
         )
-        rows = read_rows(record._lake, query)
-        return [ULabel._of_row(record._lake, row) for row in rows]
+        rows = read_rows(record._record_lake, query)
+        return [ULabel._of_row(record._record_lake, row) for row in rows]
 
     def list(self, field: str = "name") -> list[Any]:
         """Returns a field of each label.
@@ -126,7 +126,7 @@ class RecordLabels:
             record._new_labels = list(dict.fromkeys([*record._new_labels, *added]))
             return
         for kind, names in _by_type(labels).items():
-            record_changes.add_labels(Registry.open(record._lake), record.uid, names, kind=kind)
+            record_changes.add_labels(Registry.open(record._record_lake), record.uid, names, kind=kind)
 
     def remove(self, *labels: Any) -> None:
         """Removes labels. Those that the record lacks change nothing.
@@ -140,7 +140,7 @@ class RecordLabels:
             record._new_labels = [label for label in record._new_labels if label not in gone]
             return
         for kind, names in _by_type(labels).items():
-            record_changes.remove_labels(Registry.open(record._lake), record.uid, names, kind=kind)
+            record_changes.remove_labels(Registry.open(record._record_lake), record.uid, names, kind=kind)
 
     def __iter__(self) -> Iterator[ULabel]:
         return iter(self.all())

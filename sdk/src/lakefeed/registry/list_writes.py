@@ -33,7 +33,7 @@ def save_list(dataset: Dataset, files: Sequence[File], facts: VersionFacts) -> R
 
     New files are invisible until the commit of the dataset. If there is a record of the list, they are removed again.
     """
-    lake, new = dataset._lake, file_saving.unsaved(files)
+    lake, new = dataset._record_lake, file_saving.unsaved(files)
     with content_saving(lake) as (writer, check):
         stored = store_files(lake, writer, [each._data for each in new])
         rows = file_saving.new_files(new, stored)
@@ -69,7 +69,7 @@ def _rows_of(lake: Lake, members: Sequence[RecordRow]) -> Rows:
 
 def _adopt(dataset: Dataset, files: Sequence[File], record: RecordRow) -> None:
     """Makes new files the members of the record: those that were written, or those of a list that was known."""
-    lake = dataset._lake
+    lake = dataset._record_lake
     with reading(is_run_input=False):
         uids = member_uids(lake, record)
     rows = {row["uid"]: row for row in record_rows.find_rows(lake, list(dict.fromkeys(uids)))}

@@ -51,14 +51,14 @@ class Record:
     Attributes that begin with an underscore are the state; the others are fields.
     """
 
-    _lake: Lake
+    _record_lake: Lake
     _row: RecordRow | None
     _values: dict[str, Any]
 
     @classmethod
     def _of_row(cls, lake: Lake, row: RecordRow) -> Any:
         record = cls.__new__(cls)
-        record._lake, record._row, record._values = lake, row, {}
+        record._record_lake, record._row, record._values = lake, row, {}
         return record
 
     def _field(self, name: str) -> Any:
@@ -93,12 +93,12 @@ class Record:
         """Stores fields that were set since the record was saved."""
         row, changes = self._require_row("save"), dict(self._values)
         if changes:
-            record_rows.update_record(self._lake, row["uid"], changes)
+            record_rows.update_record(self._record_lake, row["uid"], changes)
             self._reload()
 
     def _reload(self) -> None:
         row = self._require_row("save")
-        self._row, self._values = record_rows.require_row(self._lake, row["uid"]), {}
+        self._row, self._values = record_rows.require_row(self._record_lake, row["uid"]), {}
 
     # ------------------------------------------------------------------------------------- fields
 

@@ -49,18 +49,18 @@ def restore(record: Record) -> None:
 
 
 def _set_visibility(record: Record, visibility: Visibility) -> None:
-    set_visibility(Registry.open(record._lake), str(record.uid), int(visibility))
+    set_visibility(Registry.open(record._record_lake), str(record.uid), int(visibility))
     record._reload()
 
 
 def _delete_for_good(record: Record, row: RecordRow, force: bool) -> None:
-    registry, uid = Registry.open(record._lake), str(row["uid"])
+    registry, uid = Registry.open(record._record_lake), str(row["uid"])
     if row["kind"] == TREE_KIND:
         _delete_tree(record, registry.get(uid), force)
     else:
         delete_record(registry, uid, permanent=True, force=force)
     registry.catch_up()
-    record._row = record_rows.find_row(record._lake, uid) or row
+    record._row = record_rows.find_row(record._record_lake, uid) or row
 
 
 def _delete_tree(record: Record, value: RecordValue, force: bool) -> None:
@@ -71,11 +71,11 @@ def _delete_tree(record: Record, value: RecordValue, force: bool) -> None:
     """
     from lakefeed.trees.file_tree import FileTree
 
-    users = () if force else users_of(Registry.open(record._lake), value)
+    users = () if force else users_of(Registry.open(record._record_lake), value)
     if users:
         raise InUseError(
             f"{record!r} is used by {quoted_list(users)}. Nothing was deleted; force=True deletes it anyway", users
         )
-    tree = tree_of(record._lake, record._require_row("delete"))
+    tree = tree_of(record._record_lake, record._require_row("delete"))
     if tree is not None:
         FileTree.delete(tree.id, force=force)

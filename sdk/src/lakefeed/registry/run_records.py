@@ -58,7 +58,7 @@ class Transform(TableRecord):
     ) -> None:
         if not check_text(name, "name").strip():
             raise InvalidArgumentError("name must not be empty")
-        self._lake = Lake.current()
+        self._record_lake = Lake.current()
         self._row = {
             "name": name,
             "key": check_optional_text(key, "key") or name,
@@ -70,7 +70,7 @@ class Transform(TableRecord):
     def save(self) -> None:
         """Stores the transform, or finds the one of this key and version. It may be called again."""
         now, row = now_ms(), dict(self._row)
-        with Registry.open(self._lake).write() as connection:
+        with Registry.open(self._record_lake).write() as connection:
             insert_new(connection, TRANSFORM, [{"uid": random_uid(), "created": now, "updated": now, **row}])
             same = (TRANSFORM.c.key == row["key"]) & (TRANSFORM.c.version == row["version"])
             (self._row,) = plain_rows(connection.execute(select(TRANSFORM).where(same)))
@@ -117,7 +117,7 @@ class Run(TableRecord):
     def inputs(self) -> list[str]:
         """The uids of the records that the run has read."""
         query = select(INPUT.c.record).where(INPUT.c.run == self._row["uid"]).order_by(INPUT.c.at)
-        return Registry.open(self._lake).read_current(lambda connection: list(connection.scalars(query)))
+        return Registry.open(self._record_lake).read_current(lambda connection: list(connection.scalars(query)))
 
 
 def run_of(lake: Lake, uid: str | None) -> Run | None:

@@ -27,13 +27,13 @@ class TableRecord:
     _columns: ClassVar[Mapping[str, str]]
     _key: ClassVar[str] = "uid"
     _shown: ClassVar[tuple[str, ...]] = ("uid", "name", "type", "dtype", "key", "version", "status")
-    _lake: Lake
+    _record_lake: Lake
     _row: Mapping[str, Any]
 
     @classmethod
     def _of_row(cls, lake: Lake, row: Mapping[str, Any]) -> Self:
         record = cls.__new__(cls)
-        record._lake, record._row = lake, row
+        record._record_lake, record._row = lake, row
         return record
 
     def _value(self, field: str) -> Any:
