@@ -7,6 +7,7 @@ import gc
 import os
 import shutil
 import sqlite3
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -112,6 +113,8 @@ OF_DAGSTER = (
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):
+        sys.argv[:1] = ["pytest"]  # a worker of pytest-xdist is started with `python -c`, which would be its code
     gc.disable()  # until all tests are collected: nearly all that is made until then stays
     for line in OF_DAGSTER if find_spec("dagster") else ():
         config.addinivalue_line("filterwarnings", line)

@@ -218,7 +218,7 @@ class IcebergSource(PlainSource):
     def deltas(self) -> tuple[Delta, ...]:
         """Returns the deltas that make up the rows, one for each commit if a range of versions is read."""
         deltas_of_rows = self._deltas_of_rows()
-        if self.since is None or self.since.change in ("gained", "lost"):
+        if not deltas_of_rows or self.since is None or self.since.change in ("gained", "lost"):
             return deltas_of_rows  # their files have the column files of their versions
         return version_files.with_last_columns_of(self.table, self._snapshot, deltas_of_rows)
 
