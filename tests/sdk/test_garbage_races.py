@@ -230,10 +230,9 @@ def test_gc_a_killed_save_leaves_garbage_until_its_lease_ends(step: str, home: P
     assert contents("kept") == [b"a"]
 
 
+@pytest.mark.live
 @pytest.mark.usefixtures("doomed")
-@pytest.mark.parametrize(
-    "step", [*OF_A_COLLECTION[::2], *(pytest.param(step, marks=pytest.mark.live) for step in OF_A_COLLECTION[1::2])]
-)
+@pytest.mark.parametrize("step", OF_A_COLLECTION)
 def test_gc_a_killed_collection_is_finished_by_the_next(step: str, home: Path, tmp_path: Path) -> None:
     save("kept", tmp_path, b"a", LARGE + b"kept")
     if step == "waiting":

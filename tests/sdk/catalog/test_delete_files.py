@@ -110,6 +110,7 @@ def test_a_large_share_is_written_again_without_its_rows(lake: Lake, plain: SqlC
     assert (ids(Dataset("t")), data_files(lake, lake.table("t"))) == ([], ())
 
 
+@pytest.mark.live
 def test_many_delete_files_are_merged(lake: Lake, plain: SqlCatalog) -> None:
     save()
     for i in range(40):

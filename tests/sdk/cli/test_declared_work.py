@@ -55,6 +55,7 @@ def lines(*arguments: str, code: int = 0) -> list[list[str]]:
     return [line.split("\t") for line in run(*arguments, "--no-header", code=code).stdout.splitlines()]
 
 
+@pytest.mark.live
 def test_files_are_ingested_and_processed_once(tmp_path: Path) -> None:
     file, landing = tmp_path / "work.py", tmp_path / "landing"
     landing.mkdir()

@@ -187,6 +187,7 @@ def test_an_index_follows_a_table_that_was_renamed(table: Table) -> None:
     assert sum(shard.cardinality or 0 for shard in index.refresh().shards()) == 0
 
 
+@pytest.mark.live
 def test_refreshes_at_once_and_many_of_them(table: Table) -> None:
     index = connect().create_key_space_index("spans", GRANULARITY, table)
     errors: list[BaseException] = []

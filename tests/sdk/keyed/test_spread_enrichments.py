@@ -84,6 +84,7 @@ def column_files() -> list[Path]:
 LIVE = {n for n in range(ROWS) if n not in (3, 4)}
 
 
+@pytest.mark.live
 def test_values_are_those_of_one_process_and_one_commit(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
     engine, before = Here(), versions()
     enrichment = table.enrich({"y": doubled(table["x"]), "half": table["x"] / 2})

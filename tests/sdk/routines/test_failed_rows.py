@@ -103,6 +103,7 @@ def routine(fn: Any = by_row, **settings: Any) -> Routine:
     return Routine("work", fn, "numbers", "out", **settings)
 
 
+@pytest.mark.live
 def test_bad_rows_are_quarantined_the_others_go_on_and_mended_ones_follow_once() -> None:
     add(*range(20))
     for form in FORMS:
