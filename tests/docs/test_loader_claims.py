@@ -40,7 +40,7 @@ CLAIMS = {
     "Rows of a matrix with few entries": f"{SPARSE}::test_batches_are_csr_or_dense",
     "The field that `lakefeed.sparse_field` returns": f"{SPARSE}::test_the_width_stays_with_the_column",
     "Rows of different widths do not fit": f"{SPARSE}::test_rows_of_another_width_do_not_fit",
-    "One that is not below the width": f"{SPARSE}::test_a_row_that_is_not_one_is_an_error",
+    "The indices of a row are ascending": f"{SPARSE}::test_a_row_that_is_not_one_is_an_error",
     "`to_torch()` reads no rows": f"{LAZY}::test_a_loader_reads_nothing_before_it_is_used",
     "What needs them first reads them": f"{LAZY}::test_a_loader_reads_nothing_before_it_is_used",
     "Wrong arguments are refused at the call": f"{LAZY}::test_bad_arguments_are_refused_at_the_call_and_read_nothing",

@@ -82,6 +82,28 @@ def type_text(field: pa.Field[Any]) -> str:
     return str(field.type) if width is None else f"sparse[{width}] of {field.type.field('values').type.value_type}"
 
 
+def ascends(bounds: Any, indices: Any) -> bool:
+    """Returns whether the indices of each row ascend, so that none occurs twice.
+
+    Args:
+        bounds: where each row begins in ``indices``, and where the last one ends, as an array of NumPy.
+        indices: the indices of all rows, as an array of NumPy.
+    """
+    steps = indices[1:] > indices[:-1]
+    begins = bounds[1:-1]
+    steps[begins[(begins > 0) & (begins < len(indices))] - 1] = True
+    return bool(steps.all())
+
+
+def field_of_copy(field: pa.Field[Any], copy: pa.Field[Any]) -> pa.Field[Any]:
+    """Returns the field of a column whose values are those of another: with the width, if that one is sparse."""
+    width = sparse_width(field)
+    if width is None:
+        return copy
+    metadata: dict[bytes | str, bytes | str] = dict((copy.metadata or {}).items())
+    return copy.with_metadata({**metadata, WIDTH_KEY: str(width)})
+
+
 def check_widths(incoming: pa.Field[Any], declared: pa.Field[Any], where: str) -> None:
     """Checks that two columns are not sparse columns of different widths.
 

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, WeightedRandomSampler, default_collate
 
+from lakefeed import Dataset
 from lakefeed.arrays.mapped_cells import MappedCells, map_anndata
 from lakefeed.errors import (
     ClosedError,
@@ -70,6 +71,9 @@ def test_rows_by_index(files: list[Path], stream: bool) -> None:
         for odd in (None, 1.5, "x", True, [True, False], [0.5], [[1]], {0}, b"x"):
             with pytest.raises(InvalidArgumentError, match="the index must be"):
                 cells[odd]  # type: ignore[index]
+        for part in (slice(0, 2.5), slice(None, None, 0)):
+            with pytest.raises(InvalidArgumentError, match="cannot be used: slice"):
+                cells[part]
     for call in (lambda: cells[0], lambda: cells[:], lambda: cells.get_label_weights("kind")):
         with pytest.raises(RuntimeError, match="closed"):
             call()
@@ -201,6 +205,21 @@ def test_rows_of_one_column_twice_add_up(tmp_path: Path) -> None:
             assert (values.to_dense() if sparse else values).tolist() == expected
             if sparse:
                 assert values.col_indices().tolist() == [0, 2, 1, 0, 2]
+
+
+def test_half_floats_are_sparse_rows(tmp_path: Path) -> None:
+    odd = scipy.sparse.csr_matrix((np.array([1, 2, 4], "f4"), np.array([2, 0, 2]), np.array([0, 3, 3])), shape=(2, 3))
+    write(tmp_path / "odd.h5ad", odd)
+    write(tmp_path / "half.h5ad", np.array([[0, 0.5, 0], [0, 0, 2]], "f2"))
+    expected = [[2, 0, 5], [0, 0, 0], [0, 0.5, 0], [0, 0, 2]]
+    for stream in (False, True):
+        files = [tmp_path / "odd.h5ad", tmp_path / "half.h5ad"]
+        cells = map_anndata(files, stream=stream, sparse=True, dtype="float16")
+        values = cells.collate(cells.__getitems__([0, 1, 2, 3]))[0]
+        assert values.dtype == torch.float16
+        assert values.to_dense().tolist() == expected
+    (batch,) = Dataset.from_anndata(tmp_path / "half.h5ad").select(["X"]).to_torch(batch_size=2)
+    assert (batch["X"].dtype, batch["X"].to_dense().tolist()) == (torch.float16, expected[2:])
 
 
 @pytest.mark.live

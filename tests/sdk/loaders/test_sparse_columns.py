@@ -43,6 +43,8 @@ def test_the_width_stays_with_the_column(home: Path) -> None:
         Dataset("cells").sort("id").cache(),
         Dataset("cells").sql("SELECT x, id FROM data ORDER BY id"),
         concatenate([rows(), saved]),
+        concatenate([rows(pa.schema([field.remove_metadata() for field in SCHEMA])), saved]),
+        rows().rename({"x": "y"}).with_column("x", "y").drop(["y"]),
     ]
     for each in again:
         assert sparse_width(each.schema.field("x")) == 6
@@ -101,6 +103,8 @@ def test_values_keep_their_type(kind: pa.DataType) -> None:
         ({"indices": [6], "values": [1.0]}, "index 6, but its width is 6"),
         ({"indices": [-1], "values": [1.0]}, "index -1"),
         ({"indices": [1, 2], "values": [1.0]}, "more indices than values"),
+        ({"indices": [2, 1], "values": [1.0, 2.0]}, "not ascending and distinct"),
+        ({"indices": [1, 1], "values": [1.0, 2.0]}, "not ascending and distinct"),
         ({"indices": [None], "values": [1.0]}, "'x.indices'"),
         (None, "holds null"),
     ],

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from lakefeed._sparse import ascends
 from lakefeed.arrays.cell_batches import sparse_array
 from lakefeed.arrays.cell_matrix import CellMatrix, Positions, Rows, SparseRows
 from lakefeed.arrays.chunked_array import Values
@@ -88,14 +89,14 @@ class JointMatrix:
 
     def _as_sparse(self, rows: Rows) -> SparseRows:
         if not isinstance(rows, SparseRows):
-            stored = require_library("scipy.sparse").csr_array(rows)
+            stored = require_library("scipy.sparse").csr_array(_known_to_scipy(rows))
             return SparseRows(stored.indptr, stored.indices, stored.data.astype(self._dtype, copy=False))
         rows = rows._replace(data=rows.data.astype(self._dtype, copy=False))
-        if _ascends(rows):
+        if ascends(rows.indptr, rows.indices):
             return rows
-        array = sparse_array(rows, self._width)
+        array = sparse_array(rows._replace(data=_known_to_scipy(rows.data)), self._width)
         array.sum_duplicates()
-        return SparseRows(array.indptr, array.indices, array.data)
+        return SparseRows(array.indptr, array.indices, array.data.astype(self._dtype, copy=False))
 
 
 def arrange_rows(blocks: Sequence[SparseRows], order: Positions, dtype: np.dtype[Any]) -> SparseRows:
@@ -109,9 +110,6 @@ def arrange_rows(blocks: Sequence[SparseRows], order: Positions, dtype: np.dtype
     return SparseRows(indptr, indices[taken], data[taken])
 
 
-def _ascends(rows: SparseRows) -> bool:
-    """Returns whether the columns of each row ascend, so that none occurs twice."""
-    ascends = rows.indices[1:] > rows.indices[:-1]
-    begins = rows.indptr[1:-1]
-    ascends[begins[(begins > 0) & (begins < len(rows.indices))] - 1] = True
-    return bool(ascends.all())
+def _known_to_scipy(values: Values) -> Values:
+    """Returns values in a type that scipy.sparse has, which holds each of them: it has no half floats."""
+    return values.astype(np.float32) if values.dtype == np.float16 else values

@@ -179,7 +179,10 @@ class MappedCells:
 
     def _positions(self, index: Any) -> npt.NDArray[np.int64]:
         if isinstance(index, slice):
-            return np.arange(len(self), dtype=np.int64)[index]
+            try:
+                return np.arange(len(self), dtype=np.int64)[index]
+            except (TypeError, ValueError) as error:
+                raise InvalidArgumentError(f"the index {index!r:.80} cannot be used: {error}") from error
         wanted = np.asarray(index) if isinstance(index, Sequence) or hasattr(index, "__array__") else np.array(None)
         if wanted.ndim != 1 or (wanted.dtype.kind not in "iu" and wanted.size):
             raise InvalidArgumentError(

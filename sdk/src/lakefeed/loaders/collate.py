@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from lakefeed._sparse import sparse_width
+from lakefeed._sparse import ascends, sparse_width
 from lakefeed._typing import Ragged, Sparse
 from lakefeed.errors import InvalidArgumentError, TypeMismatchError, quoted_list
 from lakefeed.plan.take_rows import take_values
@@ -222,6 +222,8 @@ class _SparseRows:
         if len(self._columns) and not (self._columns.min() >= 0 and self._columns.max() < width):
             wrong = self._columns[(self._columns < 0) | (self._columns >= width)][0]
             raise TypeMismatchError(f"sparse column {name!r} has the index {wrong}, but its width is {width}")
+        if not ascends(self._offsets, self._columns):
+            raise TypeMismatchError(f"sparse column {name!r} has a row whose indices are not ascending and distinct")
 
     def cut(self, start: int, stop: int, copy: bool) -> torch.Tensor:
         """Returns the rows ``[start, stop)`` as a tensor."""

@@ -21,7 +21,7 @@ def common_schema(operation: str, schemas: Sequence[pa.Schema], fill: bool) -> p
         SchemaError: the columns differ; the message names them.
         TypeMismatchError: a column has several types.
     """
-    from lakefeed._sparse import check_widths  # not on the way to a first row
+    from lakefeed._sparse import check_widths, field_of_copy  # not on the way to a first row
 
     if not schemas:
         raise InvalidArgumentError(f"{operation} needs at least one dataset")
@@ -42,6 +42,7 @@ def common_schema(operation: str, schemas: Sequence[pa.Schema], fill: bool) -> p
                     "another; map one of them"
                 )
             check_widths(field, known, operation)
+            known = field_of_copy(field, known)
             fields[field.name] = known.with_nullable(known.nullable or field.nullable)
     lacking = {name for schema in schemas for name in fields.keys() - frozenset(schema.names)}
     if lacking and not fill:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from lakefeed._validate import check_column_name
-from lakefeed.expr import Expr, dtype, evaluate, expression_text, parse_value, roots, to_text
+from lakefeed.expr import Column, Expr, dtype, evaluate, expression_text, parse_value, roots, to_text
 from lakefeed.plan import Node, Step
 
 
@@ -38,6 +38,10 @@ class WithColumn(Step):
     def output_schema(self) -> pa.Schema:
         schema = self.child.schema
         field = pa.field(self.name, dtype(self.value))
+        if isinstance(self.value, Column) and pa.types.is_struct(field.type) and len(self.value.path) == 1:
+            from lakefeed._sparse import field_of_copy  # not on the way to a first row
+
+            field = field_of_copy(schema.field(self.value.path[0]), field)
         index = schema.get_field_index(self.name)
         output = schema.append(field) if index < 0 else schema.set(index, field)
         return pa.schema([output.field(name) for name in self.order if name in output.names]) if self.order else output

@@ -160,7 +160,7 @@ class AnndataSource(RangedSource):
         if self.form is None:
             return 0, {}
         names = [file.var_names for file in files.values()]
-        joint, selected = join_variables(names, [display_url(url) for url in files], self.join_vars)
+        joint, selected = join_variables(names, list(map(redact, files)), self.join_vars)
         return len(joint), dict(zip(files, selected, strict=True))
 
     def _cut(self, url: str, read: frozenset[str]) -> Iterator[Fragment]:
