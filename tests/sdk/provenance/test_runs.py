@@ -6,6 +6,7 @@ import contextvars
 import functools
 import json
 import logging
+import os
 import sqlite3
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from lakefeed import Dataset, Provenance, Run, track
 from lakefeed.catalog import current_run, running_code
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.properties import INPUTS
-from lakefeed.errors import InvalidArgumentError, MissingFileError
+from lakefeed.errors import DatasetNotFoundError, FileError, InvalidArgumentError, MissingFileError
 from lakefeed.provenance import code_capture, current, run_recorder, run_store
 from lakefeed.provenance.lake_facts import read_tables
 from lakefeed.provenance.run_store import RegistryFacts
@@ -292,14 +293,24 @@ def test_a_logged_file_is_stored_and_kept(home: Path, tmp_path: Path) -> None:
             run.log_file(tmp_path / "none")
         with pytest.raises(OSError, match="folder"):
             run.log_file(tmp_path)
+        os.mkfifo(tmp_path / "pipe")
+        for path, message in ((tmp_path / "pipe", "no regular file"), ("x" * 300, "name too long")):
+            with pytest.raises(FileError, match=f"(?i){message}"):
+                run.log_file(path)
+        with pytest.raises(DatasetNotFoundError):
+            lakefeed.lineage("x" * 300)
     assert (first.uid, first.name, first.size, first.run) == (again.uid, "model.pt", 7, run.id)
     assert (other.name, other.sha256, other.uid != first.uid) == ("best.pt", first.sha256, True)
     assert first.read() == b"weights"
 
 
 def test_bad_arguments_are_refused(home: Path) -> None:
+    circle: dict[str, Any] = {}
+    circle["self"] = circle
     for arguments in (
         {"name": 7},
+        {"params": circle},
+        {"params": {"a": {(1, 2): 3}}},
         {"params": [1]},
         {"params": {1: 2}},
         {"run_id": ""},

@@ -127,6 +127,9 @@ def test_lookups(registry: Registry) -> None:
         ({"created_at__gt": "yesterday"}, "datetime"),
         ({"rows__contains": "x"}, "text"),
         ({"labels": 5}, "uid"),
+        ({"name": "\ud800"}, "surrogate"),
+        ({"name__contains": "\ud800"}, "surrogate"),
+        ({"labels": "\ud800"}, "surrogate"),
     ],
 )
 def test_wrong_lookups_name_what_exists(registry: Registry, lookups: dict[str, Any], message: str) -> None:
@@ -141,6 +144,10 @@ def test_the_only_row_the_first_and_the_order(registry: Registry) -> None:
     assert (len(query), len(query.limit(1)), query.limit(0).all(), query.limit(0).first()) == (2, 1, [], None)
     assert (query.exists(), query.limit(0).exists(), bool(query.filter(name="none"))) == (True, False, False)
     assert query.order_by("revision")[1].revision == query.order_by("revision")[-1].revision == 2
+    assert [each.revision for each in query.order_by("revision")[:1]] == [1]
+    for wrong, index in ((query, 2), (query, -3), (query.limit(1), 1), (query.limit(0), 0)):
+        with pytest.raises(IndexError):
+            wrong[index]
     assert query.filter(latest=True).one().revision == 2
     assert query.filter(name="none").one_or_none() is None
     with pytest.raises(RecordNotFoundError):

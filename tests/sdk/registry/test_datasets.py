@@ -178,6 +178,11 @@ def test_each_version_has_its_own_columns(lake: Lake) -> None:
     second = saved(pd.DataFrame({"c": [2.5], "a": [2]}), None, is_new_version_of=first)
     assert first.load().columns.tolist() == ["a", "b"]
     assert second.load().to_dict("list") == {"c": [2.5], "a": [2]}
+    third = saved(pd.DataFrame({"b": ["y"]}), None, is_new_version_of=second)
+    fourth = saved(pd.DataFrame({"a": [3], "d": [True]}), None, is_new_version_of=third)
+    assert [each.load().to_dict("list") for each in fourth.versions[2:]] == [{"b": ["y"]}, {"a": [3], "d": [True]}]
+    with pytest.raises(TypeMismatchError, match="'b'"):
+        saved(pd.DataFrame({"b": [1]}), None, is_new_version_of=fourth)
 
 
 def test_two_datasets_of_one_name_are_two_chains(lake: Lake) -> None:
@@ -270,6 +275,42 @@ def test_the_trash_and_what_is_deleted_for_good(lake: Lake) -> None:
     lakefeed.Dataset(first.dataset.name).delete()
     assert ln.Dataset.get(str(first.uid)).visibility == ln.Visibility.trash
     assert not ln.Dataset.filter(name="numbers")
+
+
+def test_a_record_follows_its_dataset(lake: Lake) -> None:
+    record, gone = saved(frame(1), "first"), saved(frame(2), "gone")
+    lakefeed.Dataset(record.dataset.name).move("second")
+    assert (record.load()["x"].tolist(), record.dataset.name) == ([1], "second")
+    assert [node.name for node in record.view_lineage().nodes if node.kind == "version"] == ["second"]
+    lakefeed.Dataset("second").delete()
+    with pytest.raises(UnsupportedError, match="undelete"):
+        record.restore()
+    lakefeed.Dataset.undelete("second")
+    assert record.load()["x"].tolist() == [1]
+    ln.Dataset.get(str(gone.uid)).delete(permanent=True)
+    for change in (gone.save, gone.restore, gone.delete):
+        with pytest.raises(RecordNotFoundError, match="expired"):
+            change()
+
+
+def test_a_list_whose_files_were_deleted(lake: Lake, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("x\n1\n")
+    (tmp_path / "b.csv").write_text("x\n2\n")
+    file, other = ln.File(tmp_path / "a.csv"), ln.File(tmp_path / "b.csv")
+    ln.File.save_all([file, other])
+    files = saved([file], "files")
+    file.delete(permanent=True, force=True)
+    for read in (files.load, files.stage, files.rows, lambda: files.files):
+        with pytest.raises(RecordNotFoundError, match=str(file.uid)):
+            read()
+    with pytest.raises(RecordNotFoundError, match="deleted for good"):
+        file.save()
+    with pytest.raises(RecordNotFoundError, match=str(file.uid)):
+        saved([other, file], "both")
+    assert ln.Dataset.filter(name="both").count() == 0
+    again = saved([ln.File(tmp_path / "a.csv")], "again")
+    assert (again == files, again.load()["x"].tolist()) == (False, [1])
+    assert saved([ln.File(tmp_path / "a.csv")], "third") == again
 
 
 def test_versions_of_other_writers_are_records(lake: Lake) -> None:

@@ -147,7 +147,7 @@ def _keys_of_text(lake: Lake, index: OriginIndex, text: str) -> list[Key]:
     if text in index.registry.files:
         return [FileKey(text)]
     path = Path(text)
-    if path.is_file():
+    if _is_file(path):
         return _keys_of_file(index, path)
     files = [each for each in index.registry.files.values() if each.name == text]
     if files:
@@ -155,7 +155,7 @@ def _keys_of_text(lake: Lake, index: OriginIndex, text: str) -> list[Key]:
     names = sorted({each.name for each in index.tables.values() if each.state == "present"})
     near = did_you_mean([name], names)
     raise DatasetNotFoundError(
-        f"no dataset, run or registered file {text!r}; the datasets are {quoted_list(names)}.{near}"
+        f"no dataset, run or registered file {text!r:.200}; the datasets are {quoted_list(names)}.{near}"
     )
 
 
@@ -171,7 +171,7 @@ def _pin(text: str) -> int | str:
 
 
 def _keys_of_file(index: OriginIndex, path: Path) -> list[Key]:
-    if not path.is_file():
+    if not _is_file(path):
         raise DatasetNotFoundError(f"no file {str(path)!r}")
     with path.open("rb") as stream:
         digest, _ = sha256_stream(stream)
@@ -179,3 +179,10 @@ def _keys_of_file(index: OriginIndex, path: Path) -> list[Key]:
     if not keys:
         raise DatasetNotFoundError(f"no run has registered the content of {str(path)!r}; register it with Run.log_file")
     return keys
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # it is too long, or below what may not be read
+        return False

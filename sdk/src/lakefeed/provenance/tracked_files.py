@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from lakefeed._validate import check_text
 from lakefeed.catalog import current_run
@@ -50,13 +51,8 @@ def log_file(lake: Lake, recorder: RunRecorder, path: Any, key: Any) -> LoggedFi
     if not name:
         raise InvalidArgumentError(f"key={key!r:.80}: give the name under which the file is registered")
     with content_saving(lake) as (writer, check):
-        try:
-            with file.open("rb") as source:
-                blob = writer.put_large(source)
-        except FileNotFoundError as error:
-            raise MissingFileError(f"there is no file at path {str(file)!r}") from error
-        except IsADirectoryError as error:
-            raise FileError(f"path {str(file)!r} is a folder; log its files, or save them as a FileTree") from error
+        with _open_file(file) as source:
+            blob = writer.put_large(source)
         writer.flush()
         check()
         recorder.flush()
@@ -72,3 +68,18 @@ def _check_path(path: Any) -> Path:
     if not isinstance(path, str | os.PathLike) or not os.fspath(path) or "\0" in str(path):
         raise InvalidArgumentError(f"path must be the path of a file, got {path!r:.80}")
     return Path(os.fspath(path))
+
+
+def _open_file(file: Path) -> BinaryIO:
+    try:
+        mode = file.stat().st_mode
+        source = file.open("rb") if stat.S_ISREG(mode) else None  # to open a pipe would wait for its writer
+    except FileNotFoundError as error:
+        raise MissingFileError(f"there is no file at path {str(file)!r}") from error
+    except OSError as error:
+        raise FileError(f"the file at path {str(file)!r:.200} cannot be read: {error.strerror}") from error
+    if source is None and stat.S_ISDIR(mode):
+        raise FileError(f"path {str(file)!r} is a folder; log its files, or save them as a FileTree")
+    if source is None:
+        raise FileError(f"path {str(file)!r} is no regular file; log a copy that is one")
+    return source

@@ -229,7 +229,10 @@ def _check_params(value: Any) -> dict[str, Any]:
         return {}
     if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
         raise InvalidArgumentError(f"params must be a mapping with names as keys, got {value!r:.80}")
-    plain: dict[str, Any] = json.loads(json.dumps(dict(given), default=str, allow_nan=True), parse_constant=str)
+    try:
+        plain: dict[str, Any] = json.loads(json.dumps(dict(given), default=str, allow_nan=True), parse_constant=str)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidArgumentError(f"params cannot be stored as JSON: {error}") from error
     return plain
 
 

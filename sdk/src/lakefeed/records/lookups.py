@@ -10,6 +10,7 @@ from typing import Any, Final, TypeAlias
 
 from sqlalchemy import BigInteger, Boolean, Column, ColumnElement, SmallInteger, Text, and_, false, not_, or_
 
+from lakefeed._validate import check_text
 from lakefeed.errors import InvalidArgumentError, quoted_list
 from lakefeed.records.text_search import contains, starts_with
 
@@ -85,6 +86,7 @@ def field_condition(field: Field, lookup: str, operator: str, value: Any) -> Con
     if operator in ("contains", "startswith"):
         if not isinstance(column.type, Text) or not isinstance(value, str):
             raise InvalidArgumentError(f"{lookup}={value!r:.80}: it compares text with text")
+        check_text(value, lookup)
         return contains(column, value) if operator == "contains" else starts_with(column, value)
     typed = _value(field, lookup, value)
     return column == typed if operator == "exact" else _ORDERED[operator](column, typed)
@@ -116,7 +118,7 @@ def reference(lookup: str, value: Any) -> str:
     uid = value if isinstance(value, str) else getattr(value, "uid", None)
     if not isinstance(uid, str) or not uid:
         raise InvalidArgumentError(f"{lookup}={value!r:.80}: give a uid, a name, or a record")
-    return uid
+    return check_text(uid, lookup)
 
 
 def time_ms(value: Any, name: str) -> int:
@@ -150,7 +152,7 @@ def _value(field: Field, lookup: str, value: Any) -> Any:
         return _flag(lookup, value)
     if isinstance(kind, Text):
         if isinstance(value, str):
-            return value
+            return check_text(value, lookup)
         return reference(lookup, value)
     is_number = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63
     if isinstance(kind, BigInteger | SmallInteger) or kind.python_type is int:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, cast, overload
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, false, func, or_, select
 
@@ -206,10 +205,16 @@ class Query(Generic[Value]):
     def __bool__(self) -> bool:
         return self.exists()
 
-    def __getitem__(self, index: int) -> Value:
-        if index < 0:
+    @overload
+    def __getitem__(self, index: int) -> Value: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Value]: ...
+
+    def __getitem__(self, index: int | slice) -> Value | Sequence[Value]:
+        if isinstance(index, slice) or index < 0:
             return self.all()[index]
-        return next(islice(self.limit(index + 1).all(), index, None))
+        return self._rows(index + 1 if self.most is None else min(index + 1, self.most))[index]
 
     def _rows(self, most: int | None) -> list[Value]:
         statement, make = self._statement(most), self.entity.make

@@ -49,16 +49,22 @@ def hash_of_files(hashes: Sequence[str]) -> str:
     return hash_list(hashes)
 
 
-def save_content(dataset: Dataset, hash: str, kind: str, write: Callable[[], WrittenVersion]) -> RecordRow:
+def save_content(
+    dataset: Dataset,
+    hash: str,
+    kind: str,
+    write: Callable[[], WrittenVersion],
+    is_whole: Callable[[RecordRow], bool] = lambda row: True,
+) -> RecordRow:
     """Returns the record of a content: a live record, or that of the version that ``write`` makes.
 
-    Of several processes that save one content at once, one writes it.
+    Of several processes that save one content at once, one writes it. A record that is not whole is left alone.
     """
     lake = dataset._record_lake
     if dataset._allow_duplicate:
         return record_rows.require_row(lake, write().uid)
     with hold_claim(Registry.open(lake), hash, kind):
-        row = record_rows.find_live(lake, hash, (kind,))
+        row = next(filter(is_whole, record_rows.find_live(lake, hash, (kind,))), None)
         if row is None:
             return record_rows.require_row(lake, write().uid)  # others see it before the claim ends
     logger.info("%r has the content of the record %s, which it becomes", dataset, row["uid"])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lakefeed.catalog.lake import Lake
 from lakefeed.dataset.core import dataset_named
-from lakefeed.errors import TypeMismatchError, quoted_list
+from lakefeed.errors import RecordNotFoundError, TypeMismatchError, quoted_list
 from lakefeed.records.version_rows import TREE_KIND
 from lakefeed.registry import file_reads, record_rows
 from lakefeed.registry.file_loading import check_join
@@ -44,11 +44,15 @@ def is_files(row: RecordRow) -> bool:
     return form_of(row) == FILES_FORM
 
 
+def name_of(lake: Lake, row: RecordRow) -> str:
+    """Returns the name of the dataset of a version, with the namespace unless it is that of the settings."""
+    own = lake.settings.catalog.namespace
+    return str(row["table"]) if row["namespace"] == own else f"{row['namespace']}.{row['table']}"
+
+
 def rows_of(lake: Lake, row: RecordRow) -> Rows:
     """Returns a version as a `lakefeed.Dataset`, with the columns that it was saved with."""
-    own = lake.settings.catalog.namespace
-    name = row["table"] if row["namespace"] == own else f"{row['namespace']}.{row['table']}"
-    rows = dataset_named(lake, name, row["revision"], row["table_uuid"])
+    rows = dataset_named(lake, name_of(lake, row), row["revision"], row["table_uuid"])
     columns = facts_of(row).get("columns")
     return rows.select(columns) if columns else rows
 
@@ -82,15 +86,21 @@ def files_of(dataset: Dataset) -> list[File]:
 
 
 def _member_rows(dataset: Dataset) -> Sequence[RecordRow]:
-    row = dataset._require_row("files")
+    row = dataset._current_row("files")
     uids = member_uids(dataset._record_lake, row)
     known = {each["uid"]: each for each in record_rows.find_rows(dataset._record_lake, list(dict.fromkeys(uids)))}
+    lost = [uid for uid in dict.fromkeys(uids) if uid not in known]
+    if lost:
+        raise RecordNotFoundError(
+            f"the files {quoted_list(lost)} of {dataset!r} were deleted for good; the column 'file' of .dataset has "
+            "their contents"
+        )
     return [known[uid] for uid in uids]
 
 
 def load(dataset: Dataset, join: Any, is_run_input: Any, max_bytes: int | None, options: Mapping[str, Any]) -> Any:
     """Returns the data of a dataset in memory; see `Dataset.load`."""
-    row, lake = dataset._require_row("load"), dataset._record_lake
+    row, lake = dataset._current_row("load"), dataset._record_lake
     check_join(join)
     with reading(is_run_input):
         if is_files(row):
@@ -101,7 +111,7 @@ def load(dataset: Dataset, join: Any, is_run_input: Any, max_bytes: int | None, 
 
 def backed(dataset: Dataset, is_run_input: Any) -> Any:
     """Returns lazy access to a dataset; see `Dataset.backed`."""
-    row = dataset._require_row("backed")
+    row = dataset._current_row("backed")
     if not is_files(row):
         return rows_of(dataset._record_lake, row)
     with reading(is_run_input):
@@ -115,7 +125,7 @@ def backed(dataset: Dataset, is_run_input: Any) -> Any:
 
 def stage(dataset: Dataset, is_run_input: Any) -> str | list[str]:
     """Returns local copies of the data of a dataset; see `Dataset.stage`."""
-    row, lake = dataset._require_row("stage"), dataset._record_lake
+    row, lake = dataset._current_row("stage"), dataset._record_lake
     tree = tree_of(lake, row)
     if tree is not None:
         return str(tree.get_local_copy())
@@ -131,7 +141,7 @@ def mapped(dataset: Dataset, is_run_input: Any, options: Mapping[str, Any]) -> M
     """Returns rows of AnnData files by index; see `Dataset.mapped`."""
     from lakefeed.arrays.mapped_cells import map_anndata
 
-    lake, row = dataset._record_lake, dataset._require_row("mapped")
+    lake, row = dataset._record_lake, dataset._current_row("mapped")
     members: Sequence[RecordRow] = ()
     with reading(is_run_input):
         members = _member_rows(dataset) if is_files(row) else ()
@@ -147,7 +157,7 @@ def rows(dataset: Dataset, is_run_input: Any, options: Mapping[str, Any]) -> Row
     """Returns the rows of a dataset as a `lakefeed.Dataset`; see `Dataset.rows`."""
     from lakefeed.dataset import Dataset as RowDataset
 
-    lake, row = dataset._record_lake, dataset._require_row("rows")
+    lake, row = dataset._record_lake, dataset._current_row("rows")
     if not is_files(row):
         return rows_of(lake, row)
     with reading(is_run_input):

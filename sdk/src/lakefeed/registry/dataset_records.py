@@ -211,12 +211,12 @@ class Dataset(DescribedRecord):
     @property
     def dataset(self) -> Rows:
         """The version as a `lakefeed.Dataset`, for filters, joins and training."""
-        return dataset_access.rows_of(self._record_lake, self._require_row("dataset"))
+        return dataset_access.rows_of(self._record_lake, self._current_row("dataset"))
 
     @property
     def tree(self) -> FileTree | None:
         """The version as a file tree; None if the data are not a folder."""
-        return dataset_access.tree_of(self._record_lake, self._require_row("tree"))
+        return dataset_access.tree_of(self._record_lake, self._current_row("tree"))
 
     @property
     def files(self) -> list[File]:

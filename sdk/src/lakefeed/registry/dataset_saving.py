@@ -16,7 +16,7 @@ from lakefeed.records.version_rows import DATASET_KIND, TREE_KIND
 from lakefeed.registry import record_rows
 from lakefeed.registry.content_identity import hash_of_folder, hash_of_rows, save_content
 from lakefeed.registry.data_kinds import AnnotatedData, FilesData, LocalData, RemoteData, TableData
-from lakefeed.registry.dataset_access import FILES_FORM, facts_of, form_of, rows_of
+from lakefeed.registry.dataset_access import FILES_FORM, facts_of, form_of, name_of
 from lakefeed.registry.label_records import ULabel
 from lakefeed.registry.list_writes import save_list
 from lakefeed.registry.record_rows import RecordRow
@@ -92,7 +92,7 @@ def facts_of_new(dataset: Dataset, form: str) -> VersionFacts:
         run=dataset._run_id,
         form=form,
         used=[str(row["label"] or row["revision"]) for row in chain],
-        dataset=None if newest is None else rows_of(dataset._record_lake, newest).name,
+        dataset=None if newest is None else name_of(dataset._record_lake, newest),
     )
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from lakefeed.catalog.lake import Lake
 from lakefeed.dataset import Dataset as Rows
+from lakefeed.errors import RecordNotFoundError, quoted_list
 from lakefeed.media.file import FILE
+from lakefeed.records.record_tables import Presence
 from lakefeed.records.version_rows import DATASET_KIND
 from lakefeed.registry import file_inserts, file_saving, record_rows
 from lakefeed.registry.content_identity import hash_of_files, save_content
@@ -41,15 +44,38 @@ def save_list(dataset: Dataset, files: Sequence[File], facts: VersionFacts) -> R
         file_inserts.insert_files(lake, rows, facts.token)
         try:
             uids = {id(each): row.uid for each, row in zip(new, rows, strict=True)}
-            members = record_rows.find_rows(lake, [uids.get(id(each)) or str(each.uid) for each in files])
+            members = _members(lake, [uids.get(id(each)) or str(each.uid) for each in files])
             facts = facts.with_hash(hash_of_files([str(each["hash"]) for each in members]))
-            record = save_content(dataset, facts.hash, DATASET_KIND, lambda: _write(lake, members, facts))
+            record = save_content(
+                dataset, facts.hash, DATASET_KIND, lambda: _write(lake, members, facts), partial(_is_whole, lake)
+            )
         except BaseException:
             file_inserts.drop_pending(lake, facts.token)
             raise
     file_inserts.drop_pending(lake, facts.token)  # nothing if the list was written, and its commit was seen
     _adopt(dataset, files, record)
     return record
+
+
+def _members(lake: Lake, uids: Sequence[str]) -> Sequence[RecordRow]:
+    """Returns the rows of the files of a list.
+
+    Raises:
+        RecordNotFoundError: some of them were deleted for good.
+    """
+    members = record_rows.find_rows(lake, uids)
+    present = {row["uid"] for row in members if row["presence"] != Presence.GONE}
+    lost = [uid for uid in dict.fromkeys(uids) if uid not in present]
+    if lost:
+        raise RecordNotFoundError(f"the files {quoted_list(lost)} were deleted for good. Nothing was saved")
+    return members
+
+
+def _is_whole(lake: Lake, row: RecordRow) -> bool:
+    """Returns whether the records of all files of a list exist."""
+    with reading(is_run_input=False):
+        uids = list(dict.fromkeys(member_uids(lake, row)))
+    return len(record_rows.find_rows(lake, uids)) == len(uids)
 
 
 def _write(lake: Lake, members: Sequence[RecordRow], facts: VersionFacts) -> WrittenVersion:

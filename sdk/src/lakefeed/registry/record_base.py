@@ -8,7 +8,14 @@ from typing import Any, Final
 
 from lakefeed._validate import check_text
 from lakefeed.catalog.lake import Lake
-from lakefeed.errors import ImmutableRecordError, InvalidArgumentError, UnsavedDatasetError, quoted_list
+from lakefeed.errors import (
+    ImmutableRecordError,
+    InvalidArgumentError,
+    RecordNotFoundError,
+    UnsavedDatasetError,
+    quoted_list,
+)
+from lakefeed.records.record_tables import Presence
 from lakefeed.registry import record_rows
 from lakefeed.registry.record_rows import RecordRow
 from lakefeed.registry.visibility import Visibility
@@ -71,6 +78,12 @@ class Record:
             raise UnsavedDatasetError(f"{method}: {self!r} is not saved yet; call save() first")
         return self._row
 
+    def _current_row(self, method: str) -> RecordRow:
+        """Returns the row as it is now: another process may have changed the record, or moved its dataset."""
+        row = self._require_row(method)
+        self._row = record_rows.find_row(self._record_lake, row["uid"]) or {**row, "presence": int(Presence.GONE)}
+        return self._row
+
     def __setattr__(self, name: str, value: Any) -> None:
         if name.startswith("_"):
             object.__setattr__(self, name, value)
@@ -91,7 +104,9 @@ class Record:
 
     def _save_changes(self) -> None:
         """Stores fields that were set since the record was saved."""
-        row, changes = self._require_row("save"), dict(self._values)
+        row, changes = self._current_row("save"), dict(self._values)
+        if row["presence"] == Presence.GONE:
+            raise RecordNotFoundError(f"{self!r} was deleted for good, or has expired; save its data as a new record")
         if changes:
             record_rows.update_record(self._record_lake, row["uid"], changes)
             self._reload()

@@ -9,8 +9,8 @@ from lakefeed.errors import InUseError, InvalidArgumentError, UnsupportedError, 
 from lakefeed.records.record import Record as RecordValue
 from lakefeed.records.record_changes import delete_record, set_visibility, users_of
 from lakefeed.records.record_registry import Registry
+from lakefeed.records.record_tables import Presence
 from lakefeed.records.version_rows import TREE_KIND
-from lakefeed.registry import record_rows
 from lakefeed.registry.dataset_access import tree_of
 from lakefeed.registry.record_rows import RecordRow
 from lakefeed.registry.visibility import Visibility
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def delete(record: Record, permanent: bool | None, storage: bool | None, force: bool) -> None:
     """Moves a record to the trash, or deletes it for good; see `Dataset.delete` and `File.delete`."""
-    row = record._require_row("delete")
+    row = record._current_row("delete")
     check_flag(force, "force")
     for value, name in ((permanent, "permanent"), (storage, "storage")):
         if value is not None:
@@ -33,7 +33,7 @@ def delete(record: Record, permanent: bool | None, storage: bool | None, force: 
         )
     if permanent:
         _delete_for_good(record, row, force)
-    elif record.visibility != Visibility.trash:
+    elif record.visibility != Visibility.trash or row["presence"] == Presence.GONE:
         _set_visibility(record, Visibility.trash)
     elif permanent is None:
         raise InvalidArgumentError(
@@ -43,7 +43,7 @@ def delete(record: Record, permanent: bool | None, storage: bool | None, force: 
 
 def restore(record: Record) -> None:
     """Brings a record back from the trash. Nothing happens if it is not there."""
-    record._require_row("restore")
+    record._current_row("restore")
     if record.visibility == Visibility.trash:
         _set_visibility(record, Visibility.default)
 
@@ -60,7 +60,7 @@ def _delete_for_good(record: Record, row: RecordRow, force: bool) -> None:
     else:
         delete_record(registry, uid, permanent=True, force=force)
     registry.catch_up()
-    record._row = record_rows.find_row(record._record_lake, uid) or row
+    record._current_row("delete")
 
 
 def _delete_tree(record: Record, value: RecordValue, force: bool) -> None:

@@ -69,11 +69,10 @@ def find_chain(lake: Lake, stem: str) -> list[RecordRow]:
     return read_rows(lake, query)
 
 
-def find_live(lake: Lake, hash: str, kinds: Sequence[str]) -> RecordRow | None:
-    """Returns the first record of a content that is not in the trash."""
+def find_live(lake: Lake, hash: str, kinds: Sequence[str]) -> list[RecordRow]:
+    """Returns the records of a content that are not in the trash, the oldest first."""
     query = select(RECORD).where(RECORD.c.hash == hash, RECORD.c.kind.in_(kinds), LISTED).order_by(RECORD.c.created)
-    rows = read_rows(lake, query.limit(1))
-    return rows[0] if rows else None
+    return read_rows(lake, query)
 
 
 def update_record(lake: Lake, uid: str, values: Mapping[str, Any]) -> None:
