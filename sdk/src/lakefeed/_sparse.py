@@ -16,6 +16,7 @@ from lakefeed.errors import InvalidArgumentError, TypeMismatchError
 WIDTH_KEY = b"lakefeed.width"
 INDEX_TYPES = (pa.int32(), pa.int64())
 FIELDS = ("indices", "values")
+MAX_WIDTH = (1 << 31) - 1
 
 
 def sparse_field(name: str, width: int, type: pa.DataType | None = None, *, nullable: bool = True) -> pa.Field[Any]:
@@ -39,8 +40,8 @@ def sparse_field(name: str, width: int, type: pa.DataType | None = None, *, null
         >>> rows
         Dataset(): 1 rows, counts: sparse[1000] of float
     """
-    if not is_whole(width) or not 0 <= width <= (1 << 31) - 1:
-        raise InvalidArgumentError(f"width must be a whole number from 0 to 2147483647, got {width!r:.80}")
+    if not is_whole(width) or not 0 <= width <= MAX_WIDTH:
+        raise InvalidArgumentError(f"width must be a whole number from 0 to {MAX_WIDTH}, got {width!r:.80}")
     kind = pa.float32() if type is None else check_data_type(type)
     if not is_number(kind):
         raise InvalidArgumentError(f"type must be a type of numbers or booleans, got {kind}")
@@ -59,7 +60,8 @@ def sparse_width(field: pa.Field[Any]) -> int | None:
         (1000, None)
     """
     text = (field.metadata or {}).get(WIDTH_KEY)
-    return int(text) if text is not None and text.isdigit() and is_sparse_type(field.type) else None
+    is_width = text is not None and text.isdigit() and len(text) <= len(str(MAX_WIDTH)) and int(text) <= MAX_WIDTH
+    return int(text) if text is not None and is_width and is_sparse_type(field.type) else None
 
 
 def is_sparse_type(kind: pa.DataType) -> bool:

@@ -115,6 +115,21 @@ def test_a_row_that_is_not_one_is_an_error(wrong: Any, message: str) -> None:
         list(Dataset.from_arrow(table).to_torch(batch_size=2))
 
 
+def test_nulls_of_other_rows_are_no_error() -> None:
+    cells = [cell(DENSE[0]), {"indices": [1], "values": [None]}, cell(DENSE[2])]
+    data = Dataset.from_arrow(pa.Table.from_pylist([{"id": id, "x": each} for id, each in enumerate(cells)], SCHEMA))
+    assert dense(data.head(1).to_torch(batch_size=2)) == DENSE[:1]
+    assert dense(data.slice(2, 3).to_torch(batch_size=2)) == DENSE[2:3]
+    with pytest.raises(TypeMismatchError, match=r"'x\.values'"):
+        list(data.to_torch(batch_size=3))
+
+
+@pytest.mark.parametrize("width", ["-1", "", "x", "2147483648", "9" * 5000])
+def test_a_width_that_is_none_is_ignored(width: str) -> None:
+    field = SCHEMA.field("x").with_metadata({"lakefeed.width": width})
+    assert sparse_width(field) is None
+
+
 def test_rows_of_another_width_do_not_fit(home: Path) -> None:
     rows().save("cells")
     wider = rows(pa.schema([("id", pa.int64()), sparse_field("x", 7)]))

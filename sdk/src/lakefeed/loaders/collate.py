@@ -211,7 +211,7 @@ class _SparseRows:
             raise _no_null(name, column.type)
         indices, values = column.field("indices"), column.field("values")
         for inner in (indices, values):
-            if inner.null_count or inner.values.null_count:
+            if inner.null_count or inner.flatten().null_count:
                 raise _no_null(f"{name}.{'indices' if inner is indices else 'values'}", inner.type)
         self._width, self._form = width, form
         self._offsets = _offsets(indices)
