@@ -307,6 +307,11 @@ def test_columns_of_several_files_have_one_type(tmp_path: Path) -> None:
     with pytest.raises(ColumnNotFoundError, match=r"'n'.*3\.h5ad|3\.h5ad"):
         Dataset.from_anndata(tmp_path / "*.h5ad", obs=["n"])
     assert Dataset.from_anndata(tmp_path / "*.h5ad", obs=["c"]).count() == 12
+    write(tmp_path / "1.h5ad", values, {"big": np.array([2**63, 0, 0, 0], "u8"), "exact": [2**60 + 1, 0, 0, 0]})
+    write(tmp_path / "2.h5ad", values, {"big": [-1, 0, 0, 0], "exact": [0.5, 1, 2, 3]})
+    for name in ("big", "exact"):
+        with pytest.raises(TypeMismatchError, match=rf"'{name}'.*lacks a value of '.*1\.h5ad'"):
+            Dataset.from_anndata([tmp_path / "1.h5ad", tmp_path / "2.h5ad"], obs=[name]).to_arrow()
 
 
 def test_a_matrix_whose_entries_are_in_disorder(tmp_path: Path) -> None:

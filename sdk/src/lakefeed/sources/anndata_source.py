@@ -203,7 +203,7 @@ class AnndataSource(RangedSource):
         opened, stored = self._open, self.columns.files[url].columns
         wanted = {each.name: stored[each.name] for each in fields}
         values = read_columns(wanted, opened.source(url), opened.cache(url), start, stop) if wanted else {}
-        return {each.name: _conform(values[each.name], each.type) for each in fields}
+        return {each.name: _conform(values[each.name], each, url) for each in fields}
 
     def _matrix_values(self, url: str, column: pa.Field[Any], rows: Positions) -> pa.Array[Any]:
         values = self._open.matrix(url).take(rows)
@@ -361,8 +361,13 @@ def _common_field(name: str, files: Mapping[str, CellFile]) -> pa.Field[Any]:
         ) from error
 
 
-def _conform(values: Any, kind: Any) -> pa.Array[Any]:
-    """Returns the values of a column as the type of the column in all files."""
+def _conform(values: Any, column: pa.Field[Any], url: str) -> pa.Array[Any]:
+    """Returns the values of a column of a file as the type of the column in all files.
+
+    Raises:
+        TypeMismatchError: the type lacks one of the values.
+    """
+    kind: Any = column.type
     if values.type.equals(kind):
         plain: pa.Array[Any] = values
         return plain
@@ -370,7 +375,13 @@ def _conform(values: Any, kind: Any) -> pa.Array[Any]:
         array: pa.Array[Any] = pa.DictionaryArray.from_arrays(values.indices, values.dictionary, ordered=kind.ordered)
         return array
     decoded = values.dictionary_decode() if isinstance(values, pa.DictionaryArray) else values
-    cast: pa.Array[Any] = decoded.cast(kind)
+    try:
+        cast: pa.Array[Any] = decoded.cast(kind)
+    except pa.ArrowInvalid as error:
+        raise TypeMismatchError(
+            f"column {column.name!r} of obs is {kind} for all files together, which lacks a value of "
+            f"{display_url(url)}: {error}; leave it out (obs=[…]), or read the files separately"
+        ) from error
     return cast
 
 

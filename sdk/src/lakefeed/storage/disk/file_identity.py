@@ -121,7 +121,7 @@ def check_same(url: str, before: Identity, now: Identity) -> None:
     if difference is not None:
         raise ChangedFileError(
             f"{display_url(url)} changed while it was read: {difference}. Rows of different states cannot be combined; "
-            "call from_file again once the file is complete"
+            "read it again once the file is complete"
         )
 
 

@@ -68,7 +68,7 @@ class StoreFile:
                 raise
             raise ChangedFileError(
                 f"{display_url(self._url)} changed while it was read: the store no longer has ETag "
-                f"{self.identity.tag}. Call from_file again once the file is complete"
+                f"{self.identity.tag}. Read it again once the file is complete"
             ) from None
         self._position += len(piece)
         self._unconfirmed = self._unconfirmed or (bool(piece) and not self._conditional)
