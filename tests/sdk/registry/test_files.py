@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -18,6 +19,7 @@ from lakefeed.errors import (
     ImmutableRecordError,
     InvalidArgumentError,
     MissingFileError,
+    SchemaError,
     TypeMismatchError,
     UnsavedDatasetError,
 )
@@ -136,3 +138,16 @@ def test_contents_of_files_are_kept_until_their_records_are_gone(lake: Lake, hom
     assert files["kept"].load() == "kept"
     files["trashed"].restore()
     assert files["trashed"].load() == "trashed"
+
+
+@pytest.mark.filterwarnings("ignore:.*names are not unique")
+def test_files_with_repeated_variables_are_not_joined(lake: Lake) -> None:
+    anndata = pytest.importorskip("anndata")
+    files = [
+        ln.File(anndata.AnnData(np.ones((1, 2), np.float32), var=pd.DataFrame(index=names)), key=f"{names[1]}.h5ad")
+        for names in (["a", "b"], ["c", "c"])
+    ]
+    dataset = ln.Dataset(files, name="cells")
+    dataset.save()
+    with pytest.raises(SchemaError, match=r"'c\.h5ad'.*var_names_make_unique"):
+        dataset.load()

@@ -37,6 +37,19 @@ def revision_uid(stem: str, revision: int) -> str:
     return stem + base62(revision, REVISION_CHARACTERS)
 
 
+def revision_of(uid: str) -> int:
+    """Returns the revision of a uid.
+
+    Example:
+        >>> revision_of(revision_uid("a" * 16, 63))
+        63
+    """
+    number = 0
+    for digit in uid[STEM_CHARACTERS:]:
+        number = number * len(ALPHABET) + ALPHABET.index(digit)
+    return number
+
+
 def text_uid(text: str, characters: int = UID_CHARACTERS) -> str:
     """Returns the uid that belongs to a text, such as the id of a run in another system."""
     number = int.from_bytes(hashlib.sha256(text.encode(errors="surrogatepass")).digest(), "big")

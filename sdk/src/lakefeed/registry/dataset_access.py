@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.version_uids import STEM_CHARACTERS, revision_of
 from lakefeed.dataset.core import dataset_named
-from lakefeed.errors import RecordNotFoundError, TypeMismatchError, quoted_list
-from lakefeed.records.version_rows import TREE_KIND
+from lakefeed.errors import TypeMismatchError, quoted_list
+from lakefeed.records.record_tables import RECORD, Presence
+from lakefeed.records.version_rows import FILE_KIND, TREE_KIND
 from lakefeed.registry import file_reads, record_rows
 from lakefeed.registry.file_loading import check_join
 from lakefeed.registry.record_rows import RecordRow
@@ -87,15 +89,29 @@ def files_of(dataset: Dataset) -> list[File]:
 
 def _member_rows(dataset: Dataset) -> Sequence[RecordRow]:
     row = dataset._current_row("files")
-    uids = member_uids(dataset._record_lake, row)
-    known = {each["uid"]: each for each in record_rows.find_rows(dataset._record_lake, list(dict.fromkeys(uids)))}
-    lost = [uid for uid in dict.fromkeys(uids) if uid not in known]
-    if lost:
-        raise RecordNotFoundError(
-            f"the files {quoted_list(lost)} of {dataset!r} were deleted for good; the column 'file' of .dataset has "
-            "their contents"
-        )
+    lake = dataset._record_lake
+    uids = member_uids(lake, row)
+    known = {each["uid"]: each for each in record_rows.find_rows(lake, list(dict.fromkeys(uids)))}
+    if len(known) < len(set(uids)):
+        known = _listed_rows(lake, row) | known
     return [known[uid] for uid in uids]
+
+
+def _listed_rows(lake: Lake, row: RecordRow) -> dict[str, RecordRow]:
+    """Returns rows for the files of a list whose records are lost or were deleted: what the list itself has of them."""
+    none = {column.name: None for column in RECORD.c}
+    rows: dict[str, RecordRow] = {}
+    for each in rows_of(lake, row).to_arrow().to_pylist():
+        uid = str(each["uid"])
+        facts = {name: each[name] for name in ("uid", "key", "suffix", "sha256", "size")}
+        own = {
+            "kind": FILE_KIND,
+            "presence": int(Presence.GONE),
+            "stem": uid[:STEM_CHARACTERS],
+            "revision": revision_of(uid),
+        }
+        rows[uid] = {**none, **own, **facts, "url": each["file"]["url"]}
+    return rows
 
 
 def load(dataset: Dataset, join: Any, is_run_input: Any, max_bytes: int | None, options: Mapping[str, Any]) -> Any:

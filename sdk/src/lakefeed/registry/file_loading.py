@@ -7,7 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
 
-from lakefeed.errors import BudgetExceededError, FormatError, InvalidArgumentError, TypeMismatchError, quoted_list
+from lakefeed.errors import (
+    BudgetExceededError,
+    FormatError,
+    InvalidArgumentError,
+    SchemaError,
+    TypeMismatchError,
+    quoted_list,
+)
 from lakefeed.registry.anndata_entry import import_anndata
 
 Join: TypeAlias = Literal["inner", "outer"]
@@ -149,9 +156,18 @@ def _join_frames(values: Sequence[Any], files: Sequence[LoadedFile], join: Join)
 
 
 def _join_anndata(values: Sequence[Any], files: Sequence[LoadedFile], join: Join) -> Any:
+    import pandas as pd
+
     for value, file in zip(values, files, strict=True):
         value.obs[FILE_UID] = file.uid
-    return import_anndata("load").concat(values, join=join)
+    try:
+        return import_anndata("load").concat(values, join=join)
+    except pd.errors.InvalidIndexError as error:
+        repeated = [file.name for value, file in zip(values, files, strict=True) if not value.var_names.is_unique]
+        raise SchemaError(
+            f"the variables of {quoted_list(repeated)} cannot be joined by name with those of other files, as some "
+            "occur more than once. Call var_names_make_unique and write the files again"
+        ) from error
 
 
 TOGETHER: Final[Mapping[str, Callable[..., Any]]] = {
