@@ -207,6 +207,14 @@ def test_rows_of_one_column_twice_add_up(tmp_path: Path) -> None:
                 assert values.col_indices().tolist() == [0, 2, 1, 0, 2]
 
 
+def test_a_file_without_values_of_a_label_has_any_type(tmp_path: Path) -> None:
+    write(tmp_path / "text.h5ad", VALUES[:2], {"kind": ["b", "a"]})
+    write(tmp_path / "none.h5ad", VALUES[:2], {"kind": [np.nan, np.nan]})
+    cells = map_anndata([tmp_path / "none.h5ad", tmp_path / "text.h5ad"], "kind")
+    assert ([row[1] for row in cells[:]], cells.encoders) == ([-1, -1, 1, 0], {"kind": {"a": 0, "b": 1}})
+    assert cells.get_label_weights("kind").tolist() == [0.5, 0.5, 1, 1]
+
+
 def test_half_floats_are_sparse_rows(tmp_path: Path) -> None:
     odd = scipy.sparse.csr_matrix((np.array([1, 2, 4], "f4"), np.array([2, 0, 2]), np.array([0, 3, 3])), shape=(2, 3))
     write(tmp_path / "odd.h5ad", odd)

@@ -61,11 +61,12 @@ def label_column(key: str, parts: Sequence[tuple[str, pd.Series]], encode: bool 
     numeric = [_is_number(column) for _, column in parts]
     if all(numeric) and not encode:
         return LabelColumn(_numbers([column for _, column in parts]))
-    if encode is None and any(numeric):
+    if encode is None and any(is_number and parts[each][1].notna().any() for each, is_number in enumerate(numeric)):
         texts = ", ".join(f"{column.dtype} in {file}" for file, column in parts)
         raise TypeMismatchError(
             f"obs[{key!r}] holds numbers in some files and categories or text in others, which cannot be encoded "
-            f"together: {texts}. Store it in one type, or name it in encode_labels=[{key!r}]"
+            f"together: {texts}. Store it in one type, or, if the categories are numbers, name it in "
+            f"encode_labels=[{key!r}]"
         )
     factors = [_factorized(column, file) for file, column in parts]
     encoder = _joint_encoder(key, factors)
