@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import json
 import multiprocessing
 import threading
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pacsv
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -397,6 +399,7 @@ def threads() -> set[str]:
 @pytest.fixture
 def nothing_stays() -> Iterator[None]:
     list(Dataset.from_dict({"x": list(range(8))}).to_torch(batch_size=4, num_workers=1))  # what torch opens once
+    pacsv.read_csv(io.BytesIO(b"x\n1\n"))  # and Arrow, for signals
     gc.collect()
     before, processes = descriptors(), set(multiprocessing.active_children())
     yield

@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from pyiceberg.io import PY_IO_IMPL, FileIO, InputFile, InputStream, OutputFile, OutputStream, load_file_io
+from pyiceberg.io import (
+    PY_IO_IMPL,
+    SCHEMA_TO_FILE_IO,
+    FileIO,
+    InputFile,
+    InputStream,
+    OutputFile,
+    OutputStream,
+    load_file_io,
+)
 from pyiceberg.typedef import Properties
 
 from lakefeed.catalog.durability import local_path
@@ -72,6 +81,8 @@ class LakeFileIO(FileIO):
         properties = {name: value for name, value in self.properties.items() if name != PY_IO_IMPL}
         if DELEGATE_PROPERTY in properties:
             properties[PY_IO_IMPL] = properties.pop(DELEGATE_PROPERTY)
+        if scheme and scheme not in SCHEMA_TO_FILE_IO:
+            return load_file_io(properties)  # that of the warehouse, without a warning about the scheme
         return load_file_io(properties, f"{scheme}://" if scheme else "file://")
 
     def __getstate__(self) -> dict[str, Any]:
