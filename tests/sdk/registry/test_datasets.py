@@ -279,6 +279,7 @@ def test_the_trash_and_what_is_deleted_for_good(lake: Lake) -> None:
 
 def test_a_record_follows_its_dataset(lake: Lake) -> None:
     record, gone = saved(frame(1), "first"), saved(frame(2), "gone")
+    saved(frame(3), None, is_new_version_of=gone)
     lakefeed.Dataset(record.dataset.name).move("second")
     assert (record.load()["x"].tolist(), record.dataset.name) == ([1], "second")
     assert [node.name for node in record.view_lineage().nodes if node.kind == "version"] == ["second"]
@@ -291,6 +292,8 @@ def test_a_record_follows_its_dataset(lake: Lake) -> None:
     for change in (gone.save, gone.restore, gone.delete):
         with pytest.raises(RecordNotFoundError, match="expired"):
             change()
+    graph = gone.view_lineage()
+    assert [(node.name, node.version, node.state) for node in graph.nodes][:1] == [(gone.dataset.name, 1, "expired")]
 
 
 def test_a_list_whose_files_were_deleted(lake: Lake, tmp_path: Path) -> None:

@@ -101,6 +101,8 @@ def _registry_facts(lake: Lake, tables: Any) -> RegistryFacts:
 
 def _keys(lake: Lake, index: OriginIndex, x: Any) -> list[Key]:
     """Returns the keys of what a caller means."""
+    if isinstance(x, VersionKey):
+        return [x]
     if isinstance(x, Run):
         return [RunKey(lake_facts.canonical_run(x.id) or x.id)]
     if isinstance(x, LoggedFile):

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lakefeed import provenance
+from lakefeed.provenance.origin_index import VersionKey
 from lakefeed.provenance.tracked_run import current as current_run
 from lakefeed.provenance.tracked_run import track
+from lakefeed.records.record_tables import Presence
 from lakefeed.registry.record_base import Record
 from lakefeed.registry.run_records import Run
 
@@ -49,4 +51,9 @@ def _thing_of(x: Any) -> Any:
         return x.external or x.uid
     if isinstance(x, File):
         return x._require_row("lineage")["uid"]
-    return x.dataset if isinstance(x, Record) else x  # type: ignore[attr-defined]  # a Dataset
+    if not isinstance(x, Record):
+        return x
+    row = x._current_row("lineage")
+    if row["presence"] == Presence.GONE:  # the lineage names it still
+        return VersionKey(row["table_uuid"], row["revision"])
+    return x.dataset  # type: ignore[attr-defined]  # a Dataset
