@@ -21,6 +21,7 @@ MISSING_TABLE_ERRORS: Final = (NoSuchTableError, NoSuchNamespaceError)
 UNREADABLE_ERRORS: Final = (
     FileNotFoundError,
     NotADirectoryError,
+    IsADirectoryError,
     ValueError,  # invalid JSON, Avro or Parquet
     ValidationError,  # invalid metadata
     LookupError,

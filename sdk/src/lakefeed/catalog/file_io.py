@@ -6,6 +6,8 @@ paths of a lake that was moved (:mod:`lakefeed.catalog.path_roots`).
 
 from __future__ import annotations
 
+import errno
+import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -131,4 +133,9 @@ class LocalInput(InputFile):
         return self._path.exists()
 
     def open(self, seekable: bool = True) -> InputStream:
-        return pa.OSFile(str(self._path), "r")
+        try:
+            return pa.OSFile(str(self._path), "r")
+        except OSError as error:
+            if self._path.is_dir():  # Arrow's error has no type of its own
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(self._path)) from error
+            raise
