@@ -14,6 +14,7 @@ import lakefeed.registry as ln
 from lakefeed.catalog.lake import Lake
 from lakefeed.errors import (
     BudgetExceededError,
+    CatalogUnavailableError,
     ColumnNotFoundError,
     CredentialsError,
     ImmutableRecordError,
@@ -25,6 +26,7 @@ from lakefeed.errors import (
     UnsavedDatasetError,
     UnsupportedError,
 )
+from lakefeed.registry import record_rows
 
 pytestmark = pytest.mark.live  # many lakes
 
@@ -294,6 +296,16 @@ def test_a_record_follows_its_dataset(lake: Lake) -> None:
             change()
     graph = gone.view_lineage()
     assert [(node.name, node.version, node.state) for node in graph.nodes][:1] == [(gone.dataset.name, 1, "expired")]
+
+
+def test_a_table_is_read_without_the_registry(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = saved(frame(1))
+
+    def fail(*arguments: object) -> None:
+        raise CatalogUnavailableError("the database is away")
+
+    monkeypatch.setattr(record_rows, "find_row", fail)
+    assert (record.dataset.count(), record.load()["x"].tolist()) == (1, [1])
 
 
 def test_a_list_whose_files_were_deleted(lake: Lake, tmp_path: Path) -> None:

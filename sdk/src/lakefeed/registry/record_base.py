@@ -9,6 +9,7 @@ from typing import Any, Final
 from lakefeed._validate import check_text
 from lakefeed.catalog.lake import Lake
 from lakefeed.errors import (
+    CatalogUnavailableError,
     ImmutableRecordError,
     InvalidArgumentError,
     RecordNotFoundError,
@@ -81,7 +82,11 @@ class Record:
     def _current_row(self, method: str) -> RecordRow:
         """Returns the row as it is now: another process may have changed the record, or moved its dataset."""
         row = self._require_row(method)
-        self._row = record_rows.find_row(self._record_lake, row["uid"]) or {**row, "presence": int(Presence.GONE)}
+        try:
+            found = record_rows.find_row(self._record_lake, row["uid"])
+        except CatalogUnavailableError:
+            return row  # the table may be readable although the registry is not
+        self._row = found or {**row, "presence": int(Presence.GONE)}
         return self._row
 
     def __setattr__(self, name: str, value: Any) -> None:
