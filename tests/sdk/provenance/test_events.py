@@ -49,9 +49,9 @@ def check(event: Any) -> None:
         assert dataset["name"]
         facets += [dataset.get(kind, {}) for kind in ("facets", "inputFacets", "outputFacets")]
     for name, facet in ((name, facet) for each in facets for name, facet in each.items()):
-        assert all(urlsplit(facet[key]).scheme == "https" for key in ("_producer", "_schemaURL"))
+        assert [urlsplit(facet[key]).scheme for key in ("_producer", "_schemaURL")] == ["urn", "https"]
         assert all(isinstance(facet[key], kind) for key, kind in REQUIRED[name].items())
-    assert urlsplit(event["producer"]).scheme == urlsplit(event["schemaURL"]).scheme == "https"
+    assert [urlsplit(event[key]).scheme for key in ("producer", "schemaURL")] == ["urn", "https"]
 
 
 class Endpoint(BaseHTTPRequestHandler):
