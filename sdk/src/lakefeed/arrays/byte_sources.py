@@ -219,7 +219,7 @@ def byte_source(file: Any, states: Identities | None = None) -> ByteSource:
 
     Raises:
         InvalidArgumentError: it is none of these.
-        MissingFileError: there is no such file.
+        MissingFileError: the file does not exist.
     """
     if isinstance(file, str | os.PathLike):
         return _source_at(os.fspath(file), Identities() if states is None else states)
@@ -262,7 +262,7 @@ def _open_handle(handle: FileHandle, ahead: int) -> BinaryIO:
 def check_suffix(source: ByteSource, suffixes: tuple[str, ...]) -> None:
     """Raises FormatError if the name of a file has an extension that is not one of ``suffixes``."""
     path = source.name.partition("?")[0].lower() if "://" in source.name else source.name.lower()
-    extension = os.path.splitext(path)[1]  # noqa: PTH122 - a URL is no path
+    extension = os.path.splitext(path)[1]  # noqa: PTH122 - a URL is not a path
     if extension not in suffixes and not (isinstance(source, StreamBytes) and not extension):
         raise FormatError(f"{source.name}: files of annotated matrices end in {' or '.join(suffixes)}")
 

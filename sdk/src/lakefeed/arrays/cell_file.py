@@ -89,14 +89,14 @@ def _structure(
     wanted = _wanted(existing, columns, name)
     index = obs_column(_column(obs, _index_key(obs), OBS_NAMES, name), OBS_NAMES, None, name)
     rows = len(index)
-    found: dict[str, ObsColumn] = {OBS_NAMES: index}
+    loaded: dict[str, ObsColumn] = {OBS_NAMES: index}
     for column in wanted:
-        found[column] = obs_column(_column(obs, column, column, name), column, rows, name)
+        loaded[column] = obs_column(_column(obs, column, column, name), column, rows, name)
     if not with_matrix:
-        return CellFile(rows, found, None, ())
+        return CellFile(rows, loaded, None, ())
     names = column_values(_column(var, _index_key(var), "its index", name), "var", name)
     matrix = _matrix_facts(file, layer, (rows, len(names)), name)
-    return CellFile(rows, found, matrix, tuple(map(str, names.to_pylist())))
+    return CellFile(rows, loaded, matrix, tuple(map(str, names.to_pylist())))
 
 
 def _old_structure(whole: H5adFile, layer: str | None, columns: Sequence[str] | None, *, with_matrix: bool) -> CellFile:
@@ -106,12 +106,12 @@ def _old_structure(whole: H5adFile, layer: str | None, columns: Sequence[str] | 
     frame = whole.obs()
     require_sound(len(frame) == rows, whole.name, f"obs has {len(frame)} rows of {rows}")
     values = {OBS_NAMES: frame.index.to_series(), **{name: frame[name] for name in wanted}}
-    found = {name: LoadedColumn(arrow_values(each, name, whole.name)) for name, each in values.items()}
+    loaded = {name: LoadedColumn(arrow_values(each, name, whole.name)) for name, each in values.items()}
     if not with_matrix:
-        return CellFile(rows, found, None, ())
+        return CellFile(rows, loaded, None, ())
     with open_hdf5(whole.source) as file:
         matrix = _matrix_facts(file, layer, (rows, width), whole.name)
-    return CellFile(rows, found, matrix, tuple(whole.var_names()))
+    return CellFile(rows, loaded, matrix, tuple(whole.var_names()))
 
 
 def _wanted(existing: Sequence[str], columns: Sequence[str] | None, name: str) -> list[str]:

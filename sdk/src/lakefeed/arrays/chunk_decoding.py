@@ -27,7 +27,7 @@ DECODE_ERRORS: Final = (
     ValueError,
     zlib.error,
 )
-"""What the decoders raise for damaged bytes."""
+"""The errors that decoders raise for damaged bytes."""
 
 
 class ChunkFilter(NamedTuple):

@@ -20,7 +20,7 @@ from lakefeed.errors import FormatError
 
 Values: TypeAlias = npt.NDArray[Any]
 Box: TypeAlias = tuple[slice, ...]
-Place: TypeAlias = Callable[[int, Box, Values], None]
+CopyChunk: TypeAlias = Callable[[int, Box, Values], None]
 """Uses a chunk, given its number and the part of the dataset that it holds."""
 
 GAP_BYTES: Final = 64 * KIB
@@ -125,12 +125,12 @@ class ChunkedArray:
             return
         numbers = self._chunks_of_rows(np.arange(start // self.rows_per_chunk, self._row_end(start + len(out))))
 
-        def place(_: int, box: Box, chunk: Values) -> None:
+        def copy_chunk(_: int, box: Box, chunk: Values) -> None:
             rows, *columns = box
             low, high = max(rows.start, start), min(rows.stop, start + len(out))
             out[(slice(low - start, high - start), *columns)] = chunk[low - rows.start : high - rows.start]
 
-        self._visit(numbers, place)
+        self._visit(numbers, copy_chunk)
 
     def take(self, rows: npt.NDArray[np.int64]) -> Values:
         """Returns rows in any order."""
@@ -142,12 +142,12 @@ class ChunkedArray:
         unique, first = np.unique(bands[order], return_index=True)
         targets = dict(zip(unique.tolist(), np.split(order, first[1:]), strict=True))
 
-        def place(_: int, box: Box, chunk: Values) -> None:
+        def copy_chunk(_: int, box: Box, chunk: Values) -> None:
             inside, *columns = box
             target = targets[inside.start // self.rows_per_chunk]
             out[(target, *columns)] = chunk[rows[target] - inside.start]
 
-        self._visit(self._chunks_of_rows(unique), place)
+        self._visit(self._chunks_of_rows(unique), copy_chunk)
         return out
 
     def take_ranges(self, starts: npt.NDArray[np.int64], stops: npt.NDArray[np.int64]) -> Values:
@@ -161,11 +161,11 @@ class ChunkedArray:
                 low, high = max(start, number * size), min(stop, (number + 1) * size)
                 pieces.setdefault(number, []).append((low - number * size, high - number * size, end - stop + low))
 
-        def place(number: int, _: Box, chunk: Values) -> None:
+        def copy_chunk(number: int, _: Box, chunk: Values) -> None:
             for low, high, target in pieces[number]:
                 out[target : target + high - low] = chunk[low:high]
 
-        self._visit(np.array(sorted(pieces), np.int64), place)
+        self._visit(np.array(sorted(pieces), np.int64), copy_chunk)
         return out
 
     def _row_end(self, stop: int) -> int:
@@ -176,8 +176,8 @@ class ChunkedArray:
         across = int(np.prod(self._grid[1:], dtype=np.int64))
         return (bands[:, None] * across + np.arange(across)).reshape(-1)
 
-    def _visit(self, numbers: npt.NDArray[np.int64], place: Place) -> None:
-        """Calls ``place`` for each chunk, in several threads."""
+    def _visit(self, numbers: npt.NDArray[np.int64], copy_chunk: CopyChunk) -> None:
+        """Calls ``copy_chunk`` for each chunk, in several threads."""
         left = []
         for number in numbers.tolist():
             box = self._layout.box(number)
@@ -185,12 +185,13 @@ class ChunkedArray:
             if chunk is None:
                 left.append(number)
             else:
-                place(number, box, chunk)
+                copy_chunk(number, box, chunk)
         if not self._layout.direct:
-            self._visit_with_h5py(left, place)
+            self._visit_with_h5py(left, copy_chunk)
             return
         groups = list(self._groups(left))
-        run_in_threads(lambda group: self._read_group(group, place), groups, min(len(groups), self._source.parallel))
+        threads = min(len(groups), self._source.parallel)
+        run_in_threads(lambda group: self._read_group(group, copy_chunk), groups, threads)
 
     def _known(self, number: int, box: Box) -> Values | None:
         if self._layout.direct and self._layout.offsets[number] == MISSING:
@@ -213,7 +214,7 @@ class ChunkedArray:
         if group:
             yield group
 
-    def _read_group(self, group: Sequence[int], place: Place) -> None:
+    def _read_group(self, group: Sequence[int], copy_chunk: CopyChunk) -> None:
         offsets, sizes = self._layout.offsets, self._layout.sizes
         start = int(offsets[group[0]])
         content = memoryview(self._source.read(start, int(offsets[group[-1]] + sizes[group[-1]]) - start))
@@ -222,7 +223,7 @@ class ChunkedArray:
             box = self._layout.box(number)
             chunk = self._decode(number, box, content[begin : begin + int(sizes[number])])
             self._remember(number, chunk)
-            place(number, box, chunk)
+            copy_chunk(number, box, chunk)
 
     def _decode(self, number: int, box: Box, content: memoryview) -> Values:
         layout, shape = self._layout, _shape(box)
@@ -242,7 +243,7 @@ class ChunkedArray:
             values: Values = file[self._layout.path][box]
             return values.astype(self.dtype, copy=False)
 
-    def _visit_with_h5py(self, numbers: Sequence[int], place: Place) -> None:
+    def _visit_with_h5py(self, numbers: Sequence[int], copy_chunk: CopyChunk) -> None:
         for start in range(0, len(numbers), GROUP_CHUNKS):
             with open_hdf5(self._source) as file:  # not open for long: nothing is forked meanwhile
                 dataset = file[self._layout.path]
@@ -250,7 +251,7 @@ class ChunkedArray:
                     box = self._layout.box(number)
                     chunk = dataset[box].astype(self.dtype, copy=False)
                     self._remember(number, chunk)
-                    place(number, box, chunk)
+                    copy_chunk(number, box, chunk)
 
     def _key(self, number: int) -> tuple[int, str, int]:
         return id(self._source), self._layout.path, number  # several files may have one name

@@ -145,7 +145,7 @@ def open_h5ad(file: Any) -> H5adFile:
 
     Raises:
         InvalidArgumentError: it is none of these.
-        MissingFileError: there is no such file.
+        MissingFileError: the file does not exist.
         FormatError: the file is not a .h5ad file, or it is damaged or truncated.
     """
     opened = locate_h5ad(file)

@@ -182,12 +182,12 @@ def obs_column(item: Any, column: str, rows: int | None, name: str) -> ObsColumn
         UnsupportedError: it has several values a row.
     """
     with format_errors(name):
-        found = _group_column(item, column, name) if hasattr(item, "keys") else _dataset_column(item, name)
-    if found is None:
-        found = LoadedColumn(arrow_values(_read_element(item, name), column, name))
-    length = len(found)
+        loaded = _group_column(item, column, name) if hasattr(item, "keys") else _dataset_column(item, name)
+    if loaded is None:
+        loaded = LoadedColumn(arrow_values(_read_element(item, name), column, name))
+    length = len(loaded)
     require_sound(rows is None or length == rows, name, f"obs[{column!r}] has {length} rows of {rows}")
-    return found
+    return loaded
 
 
 def column_values(item: Any, column: str, name: str) -> pa.Array[Any]:

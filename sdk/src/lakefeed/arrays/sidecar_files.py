@@ -180,17 +180,17 @@ def _manifest_of(matrix: DenseMatrix | SparseMatrix) -> Manifest:
 def _write(folder: Path, manifest: Manifest, matrix: DenseMatrix | SparseMatrix, name: str) -> None:
     files = manifest.files()
     with _NewArray(folder / "data", *files["data"]) as data:
-        (matrix.array if isinstance(matrix, DenseMatrix) else matrix.data).visit_all(data.place, data.shape[0])
+        (matrix.array if isinstance(matrix, DenseMatrix) else matrix.data).visit_all(data.write_box, data.shape[0])
     if isinstance(matrix, SparseMatrix):
         with _NewArray(folder / "indptr", *files["indptr"]) as indptr:
-            indptr.place((slice(0, len(matrix.indptr)),), matrix.indptr)
+            indptr.write_box((slice(0, len(matrix.indptr)),), matrix.indptr)
         with _NewArray(folder / "indices", *files["indices"]) as indices:
 
-            def place(box: Box, part: Values) -> None:
+            def copy_box(box: Box, part: Values) -> None:
                 require_columns(part, matrix.shape[1], name)
-                indices.place(box, part)
+                indices.write_box(box, part)
 
-            matrix.indices.visit_all(place, indices.shape[0])
+            matrix.indices.visit_all(copy_box, indices.shape[0])
     for path, text in ((folder / LOCK, ""), (folder / MANIFEST, json.dumps(asdict(manifest)))):
         with new_file(path) as sink:
             sink.write(text.encode())
@@ -210,7 +210,7 @@ class _NewArray:
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         return self
 
-    def place(self, box: Box, values: Values) -> None:
+    def write_box(self, box: Box, values: Values) -> None:
         """Writes a part of the array. Values beyond its end are left out."""
         rows, *columns = box
         part = np.ascontiguousarray(values[: self.shape[0] - rows.start], self._dtype)
