@@ -11,8 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from lakefeed import Dataset, col
-from lakefeed.catalog import plan_cache
+from lakefeed import Dataset, col, connect
+from lakefeed.catalog import data_files, plan_cache
+from lakefeed.catalog.column_files import column_snapshot_id
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.path_roots import Roots
 from lakefeed.catalog.plan_cache import PlanCache, PlanKey
@@ -138,8 +139,10 @@ def test_a_plan_is_not_used_where_its_metadata_is_missing_or_damaged(lake: Lake)
 
 def _forget_files() -> None:
     """Empties the cache of files in this process, as in a new one."""
-    from lakefeed.catalog import manifest_cache, version_files
+    from lakefeed.catalog import column_files, manifest_cache, position_lists, version_files
 
+    column_files._indexes.clear()
+    position_lists._decoded.clear()
     version_files._plans.clear()
     version_files._manifests.clear()
     manifest_cache._manifests.clear()
@@ -158,15 +161,68 @@ def test_a_damaged_plan_is_made_anew(lake: Lake, damage: Callable[[bytes], bytes
     assert check_both(lake.settings)["x"].to_pylist() == [1]
 
 
-def test_times_and_tables_with_delete_files_are_read_with_the_table(lake: Lake) -> None:
+def test_times_are_read_with_the_table(lake: Lake) -> None:
     Dataset.from_dict({"x": list(range(100))}).save("rows")
     now = AsOf(Lake(lake.settings).table("rows").metadata.last_updated_ms)
     Dataset("rows").delete_rows("x = 5")
     for _ in range(2):
-        rows, _, loaded = read(lake.settings)
-        assert (rows.num_rows, loaded) == (99, True)
-        assert read(lake.settings, pin=now)[0].num_rows == 100
-    assert check_both(lake.settings, pin=1).num_rows == 100
+        rows, _, loaded = read(lake.settings, pin=now)
+        assert (rows.num_rows, loaded) == (100, True)
+
+
+def test_plans_have_delete_files_and_column_files(lake: Lake) -> None:
+    client = connect(lake.settings)
+    table = client.create_table("rows", key_schema={"x": pa.int64()})
+    for start in (0, 100):
+        table.write({"x": list(range(start, start + 100)), "text": ["a"] * 100})
+    table.enrich({"y": table["x"] * 2}).apply()
+    table.enrich({"z": table["x"] * 3}).apply()
+    Dataset("rows").delete_rows("x in (5, 105)")
+    Dataset("rows").delete_rows("x = 6")
+    table.enrich({"y": table["x"] * 4}).apply()
+    files = data_files(lake, lake.table("rows"))
+    assert any(file.deletes for file in files)
+    assert all(file.columns for file in files)
+    lake.close()
+    rows = check_both(lake.settings)
+    assert rows.sort_by("x").to_pydict() == {
+        "x": (x := [x for x in range(200) if x not in (5, 6, 105)]),
+        "text": ["a"] * 197,
+        "y": [4 * each for each in x],
+        "z": [3 * each for each in x],
+    }
+    for pin in range(1, 6):
+        check_both(lake.settings, pin=pin)
+    narrow = Lake(lake.settings)
+    assert Reference(narrow, "rows", None).scan().source.count() == 197
+    assert narrow._embedded is None
+    assert narrow._catalog is None
+
+
+def test_a_plan_is_not_used_without_the_metadata_of_its_delete_files_and_column_files(lake: Lake) -> None:
+    table = connect(lake.settings).create_table("rows", key_schema={"x": pa.int64()})
+    table.write({"x": list(range(100))})
+    table.enrich({"y": table["x"] * 2}).apply()
+    Dataset("rows").delete_rows("x = 5")
+    loaded = lake.table("rows")
+    (file,) = data_files(lake, loaded)
+    beside = loaded.metadata.snapshot_by_id(column_snapshot_id(loaded, loaded.current_snapshot()) or 0)
+    assert beside is not None
+    for location in (file.deletes[0].manifest, file.columns[0].manifest, beside.manifest_list):
+        path = Path(location.removeprefix("file://"))
+        content = path.read_bytes()
+        read(lake.settings)
+        assert not read(lake.settings)[2]
+        path.unlink()
+        _forget_files()
+        with pytest.raises(DamagedDatasetError):
+            read(lake.settings)
+        path.write_bytes(content)
+    read(lake.settings)
+    Path(file.deletes[0].path.removeprefix("file://")).unlink()
+    _forget_files()
+    with pytest.raises(DamagedDatasetError, match="delete"):
+        read(lake.settings)
 
 
 def test_a_lake_that_was_moved_or_copied_reads_its_own_files(lake: Lake, tmp_path: Path) -> None:

@@ -12,14 +12,9 @@ from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.table.update import AddSnapshotUpdate, SetSnapshotRefUpdate, TableUpdate
 
-from lakefeed.catalog.column_files import (
-    ColumnFileRef,
-    ColumnIndex,
-    column_index,
-    column_snapshot_id,
-    path_digest,
-)
+from lakefeed.catalog.column_files import ColumnIndex, column_index, column_snapshot_id, path_digest
 from lakefeed.catalog.column_schema import column_file_ids, column_schema
+from lakefeed.catalog.file_refs import ColumnFileRef
 from lakefeed.catalog.properties import COLUMN_BRANCH, COLUMN_SNAPSHOT, HAS_COLUMN_FILES
 from lakefeed.catalog.snapshot_builder import Contents, SnapshotBuilder
 

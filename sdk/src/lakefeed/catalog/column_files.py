@@ -11,7 +11,7 @@ import hashlib
 import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from uuid import UUID
 
 from cachetools import LRUCache
@@ -22,50 +22,13 @@ from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.types import IcebergType, ListType, MapType, StructType
 
 from lakefeed.catalog.damaged_tables import damage_errors
+from lakefeed.catalog.file_refs import DIGEST_LENGTH, ColumnFileRef
 from lakefeed.catalog.manifest_cache import manifest_entries_of
 from lakefeed.catalog.properties import COLUMN_BRANCH, COLUMN_FILES, COLUMN_SNAPSHOT
 from lakefeed.errors import UnsupportedError, VersionNotFoundError
 
 INDEXED_FILES = 32_768
 """So many column files are cached at most; more only for a version that has more."""
-DIGEST_LENGTH = 16
-
-
-@dataclass(frozen=True)
-class ColumnFileRef:
-    """A column file.
-
-    Attributes:
-        path: the location, as in metadata.
-        rows: the number of rows, which is that of the data file.
-        size: the size in bytes.
-        sequence: the version that wrote it.
-        fields: the ids of the columns whose values it has. A newer column file may have some of its columns, too;
-            these are left out.
-        manifest: the path of the manifest that names it.
-        value_counts: the number of values, by field id.
-        null_value_counts: the number of nulls, by field id.
-        nan_value_counts: the number of NaNs, by field id.
-        lower_bounds: the lower bounds, by field id, in Iceberg's serialization.
-        upper_bounds: the upper bounds.
-    """
-
-    path: str
-    rows: int
-    size: int
-    sequence: int
-    fields: frozenset[int]
-    manifest: str = field(default="", repr=False, compare=False)
-    value_counts: Mapping[int, int] = field(default_factory=dict, repr=False, compare=False)
-    null_value_counts: Mapping[int, int] = field(default_factory=dict, repr=False, compare=False)
-    nan_value_counts: Mapping[int, int] = field(default_factory=dict, repr=False, compare=False)
-    lower_bounds: Mapping[int, bytes] = field(default_factory=dict, repr=False, compare=False)
-    upper_bounds: Mapping[int, bytes] = field(default_factory=dict, repr=False, compare=False)
-
-    @property
-    def digest(self) -> str:
-        """The digest of the path of its data file."""
-        return self.path.rpartition("/")[2][:DIGEST_LENGTH]
 
 
 class ColumnIndex:

@@ -21,8 +21,8 @@ from pyiceberg.table import Table
 from pyiceberg.types import NestedField, PrimitiveType
 
 from lakefeed._units import KIB, MIB
-from lakefeed.catalog.delete_files import subtract_positions
 from lakefeed.catalog.file_refs import NONE, DataFileRef, Positions
+from lakefeed.catalog.position_lists import subtract_positions
 from lakefeed.catalog.table_key import key_columns
 from lakefeed.catalog.table_rows import REWRITTEN_SUFFIX
 from lakefeed.catalog.version_files import NUMBERED_NAME

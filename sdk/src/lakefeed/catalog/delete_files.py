@@ -5,34 +5,27 @@ A delete file applies to the data files that it names and whose sequence number 
 
 from __future__ import annotations
 
-import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from cachetools import LRUCache
-from pyiceberg.io import FileIO
-from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestContent, ManifestEntry, ManifestFile
+from pyiceberg.manifest import DataFileContent, ManifestContent, ManifestEntry, ManifestFile
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
-from lakefeed._units import MIB
+from lakefeed.catalog import position_lists
 from lakefeed.catalog.damaged_tables import damage_errors
-from lakefeed.catalog.file_io import actual_location
-from lakefeed.catalog.file_refs import NONE, DeleteFileRef, Positions
+from lakefeed.catalog.file_access import TableAccess
+from lakefeed.catalog.file_refs import DeleteFileRef, Positions
 from lakefeed.catalog.manifest_cache import manifest_entries_of
 from lakefeed.catalog.version_numbers import NumberedTable
 from lakefeed.errors import UnsupportedError
 
+if TYPE_CHECKING:
+    from lakefeed.catalog.position_lists import PositionLists
+
 PATH_FIELD_ID: Final = 2147483546
 POSITION_FIELD_ID: Final = 2147483545
-POSITION_COLUMNS: Final = ["file_path", "pos"]
-CACHED_BYTES: Final = 64 * MIB
-"""Bytes of decoded delete files that are kept. The files never change."""
-BYTES_A_PATH: Final = 256
 
 
 class DeleteIndex:
@@ -126,90 +119,20 @@ def checked_delete_entry(table: Table, snapshot: Snapshot, entry: ManifestEntry)
 # ------------------------------------------------------------------------------------------ positions
 
 
+def lists_of_table(table: Table) -> PositionLists:
+    """Returns the positions that the delete files of a table list."""
+    return position_lists.PositionLists(TableAccess(table.io), table.name()[-1])
+
+
 def positions_by_path(table: Table, file: DeleteFileRef) -> Mapping[str, Positions]:
     """Returns the positions that a delete file lists, by data file. They are cached.
 
     Raises:
         DamagedDatasetError: the file is missing or invalid.
     """
-    location = actual_location(table.io, file.path)
-    with _lock:
-        listed = _decoded.get(location)
-    if listed is None:
-        with damage_errors(table.name()[-1], file.path):
-            listed = {path: united_positions([positions]) for path, positions in _read_positions(table.io, file)}
-        size = _decoded_bytes(listed)
-        if size <= CACHED_BYTES:
-            with _lock:
-                _decoded[location] = listed
-    return listed
+    return lists_of_table(table).by_path(file)
 
 
 def deleted_positions(table: Table, path: str, files: Sequence[DeleteFileRef]) -> Positions:
     """Returns the positions of the rows of one data file that delete files list."""
-    listed = [positions_by_path(table, file).get(path, NONE) for file in files]
-    listed = [positions for positions in listed if len(positions)]
-    return listed[0] if len(listed) == 1 else united_positions(listed)
-
-
-def united_positions(listed: Sequence[Positions]) -> Positions:
-    """Returns the positions of all lists, sorted and distinct.
-
-    Example:
-        >>> united_positions([np.array([1, 4]), np.array([0, 4])]).tolist()
-        [0, 1, 4]
-    """
-    if not listed:
-        return NONE
-    positions = np.concatenate(listed)
-    positions.sort(kind="stable")  # it merges sorted lists, which `np.unique` would hash
-    return positions[np.concatenate([[True], positions[1:] != positions[:-1]])] if len(positions) else positions
-
-
-def subtract_positions(positions: Positions, others: Positions) -> Positions:
-    """Returns the positions without the others.
-
-    Example:
-        >>> subtract_positions(np.array([1, 3, 4]), np.array([3, 9])).tolist()
-        [1, 4]
-    """
-    if not len(positions) or not len(others):
-        return positions
-    nearest = np.minimum(np.searchsorted(others, positions), len(others) - 1)
-    remaining: Positions = positions[others[nearest] != positions]
-    return remaining
-
-
-def _read_positions(io: FileIO, file: DeleteFileRef) -> Iterator[tuple[str, Positions]]:
-    if file.file_format != FileFormat.PARQUET.name:
-        yield from _read_with_pyiceberg(io, file)
-        return
-    with io.new_input(file.path).open() as stream:
-        table = pq.read_table(stream, columns=POSITION_COLUMNS, partitioning=None)  # type: ignore[arg-type]  # a pyarrow stream
-    if not table.num_rows:
-        return
-    texts = pa.concat_arrays(table["file_path"].cast(pa.string()).chunks)
-    encoded = texts.dictionary_encode()
-    paths, codes = encoded.dictionary, encoded.indices.to_numpy()
-    order = np.argsort(codes, kind="stable")
-    positions = table["pos"].to_numpy()[order]
-    ends = np.searchsorted(codes[order], np.arange(len(paths)), side="right")
-    for path, end, start in zip(paths.to_pylist(), ends, [0, *ends[:-1]], strict=True):
-        yield str(path), positions[start:end]
-
-
-def _read_with_pyiceberg(io: FileIO, file: DeleteFileRef) -> Iterator[tuple[str, Positions]]:
-    """Reads deletion vectors, and delete files of other formats."""
-    from pyiceberg.io.pyarrow import _read_deletes  # loads pandas
-
-    described = DataFile.from_args(file_path=file.path, file_format=FileFormat[file.file_format])
-    for path, positions in _read_deletes(io, described).items():
-        yield path, positions.to_numpy()
-
-
-def _decoded_bytes(listed: Mapping[str, Positions]) -> int:
-    return sum(positions.nbytes + BYTES_A_PATH for positions in listed.values())
-
-
-_decoded: LRUCache[str, Mapping[str, Positions]] = LRUCache(CACHED_BYTES, getsizeof=_decoded_bytes)
-_lock = threading.Lock()
+    return lists_of_table(table).deleted(path, files)

@@ -33,10 +33,11 @@ from lakefeed.catalog.column_union import publish_columns
 from lakefeed.catalog.column_writer import with_values, write_column_file
 from lakefeed.catalog.commit_retry import commit_with_retry
 from lakefeed.catalog.compaction import Merge, Merger, is_compact, merge_key, runs_to_merge
-from lakefeed.catalog.delete_files import delete_index, deleted_positions, subtract_positions, united_positions
+from lakefeed.catalog.delete_files import delete_index, deleted_positions
 from lakefeed.catalog.delete_writer import files_to_merge, write_delete_file
 from lakefeed.catalog.file_refs import NONE, DataFileRef, Positions
 from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.position_lists import subtract_positions, united_positions
 from lakefeed.catalog.properties import DERIVED, REPLACED_EQUAL, ROWS_ADDED, ROWS_REMOVED
 from lakefeed.catalog.row_totals import count_rows
 from lakefeed.catalog.schema import declared_schema

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from lakefeed.catalog.column_files import ColumnFileRef
-
 Positions = NDArray[np.int64]
 """Sorted, distinct positions of rows in a file."""
 NONE: Final[Positions] = np.empty(0, np.int64)
+PARQUET: Final = "PARQUET"
+"""Iceberg's name of the file format."""
+DIGEST_LENGTH: Final = 16
+"""The names of column files begin with so many characters of a digest."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,49 @@ class DeleteFileRef:
     sequence: int
     first: bytes = b""
     last: bytes | None = None
-    file_format: str = "PARQUET"
+    file_format: str = PARQUET
     manifest: str = field(default="", repr=False, compare=False)
 
     def may_name(self, path: bytes) -> bool:
         """Returns whether the file may name a data file, by its path in UTF-8."""
         return self.first <= path and (self.last is None or path <= self.last)
+
+
+@dataclass(frozen=True)
+class ColumnFileRef:
+    """A column file.
+
+    Attributes:
+        path: the location, as in metadata.
+        rows: the number of rows, which is that of the data file.
+        size: the size in bytes.
+        sequence: the version that wrote it.
+        fields: the ids of the columns whose values it has. A newer column file may have some of its columns, too;
+            these are left out.
+        manifest: the path of the manifest that names it.
+        value_counts: the number of values, by field id.
+        null_value_counts: the number of nulls, by field id.
+        nan_value_counts: the number of NaNs, by field id.
+        lower_bounds: the lower bounds, by field id, in Iceberg's serialization.
+        upper_bounds: the upper bounds.
+    """
+
+    path: str
+    rows: int
+    size: int
+    sequence: int
+    fields: frozenset[int]
+    manifest: str = field(default="", repr=False, compare=False)
+    value_counts: Mapping[int, int] = field(default_factory=dict, repr=False, compare=False)
+    null_value_counts: Mapping[int, int] = field(default_factory=dict, repr=False, compare=False)
+    nan_value_counts: Mapping[int, int] = field(default_factory=dict, repr=False, compare=False)
+    lower_bounds: Mapping[int, bytes] = field(default_factory=dict, repr=False, compare=False)
+    upper_bounds: Mapping[int, bytes] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def digest(self) -> str:
+        """The digest of the path of its data file."""
+        return self.path.rpartition("/")[2][:DIGEST_LENGTH]
 
 
 @dataclass(frozen=True)

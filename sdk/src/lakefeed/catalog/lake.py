@@ -180,11 +180,11 @@ class Lake:
         plan = None if location is None else cache.find(plan_cache.PlanKey(location, pin))
         return None if plan is None else (plan, LocalAccess(cache.roots))
 
-    def cache_plan(self, key: PlanKey, plan: ScanPlan, manifest_list: str) -> None:
+    def cache_plan(self, key: PlanKey, plan: ScanPlan, manifest_lists: Sequence[str]) -> None:
         """Caches the plan of a version for other processes, if all its files are local."""
         cache = self._plans()
         if cache is not None:
-            cache.add(key, plan, manifest_list)
+            cache.add(key, plan, manifest_lists)
 
     def read_file(self, location: str) -> bytes:
         """Returns the content of a file that metadata names. Local ones of an embedded lake need no PyIceberg."""

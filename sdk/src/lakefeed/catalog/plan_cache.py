@@ -13,7 +13,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -27,7 +27,7 @@ from lakefeed.storage.disk.atomic_write import write_atomically
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 MAX_PLANS = 256
 """The plans in the folder; the oldest are removed first."""
 MAX_PLAN_BYTES = 8 * 1024 * 1024
@@ -71,15 +71,15 @@ class PlanCache:
             self._parsed[name] = parsed
         return parsed[0]
 
-    def add(self, key: PlanKey, plan: ScanPlan, manifest_list: str) -> None:
+    def add(self, key: PlanKey, plan: ScanPlan, manifest_lists: Sequence[str]) -> None:
         """Stores a plan once, unless it is too large, a file of it is not local, or the cache cannot be written."""
         name, now = _name(key), time.time_ns()
         with self._lock:
             stored = self._added.get(name)
         if stored is False or (stored and (self._folder / name).exists()):
             return
-        paths = {key.metadata_location, manifest_list, *(file.manifest for file in plan.files)}
-        if not plan.storable or not self._are_local(file.path for file in plan.files) or not self._are_local(paths):
+        paths = {key.metadata_location, *manifest_lists, *plan.manifests}
+        if not plan.storable or not self._are_local(plan.paths) or not self._are_local(paths):
             return
         try:
             states = [(path, self._state(path)) for path in sorted(paths)]

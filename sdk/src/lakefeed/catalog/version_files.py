@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, islice
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 from uuid import UUID
 
 from cachetools import LRUCache
@@ -21,19 +21,16 @@ from pyiceberg.utils.concurrent import ExecutorFactory
 
 from lakefeed.catalog import column_files
 from lakefeed.catalog.damaged_tables import damage_errors
-from lakefeed.catalog.delete_files import DeleteIndex, delete_index, deleted_positions, subtract_positions
+from lakefeed.catalog.delete_files import DeleteIndex, delete_index, lists_of_table
 from lakefeed.catalog.file_bounds import BoundsIndex, span_of
 from lakefeed.catalog.file_io import actual_location
-from lakefeed.catalog.file_refs import DataFileRef, Delta, RowSelection
+from lakefeed.catalog.file_refs import ColumnFileRef, DataFileRef, Delta, RowSelection
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.manifest_cache import manifest_entries_of
 from lakefeed.catalog.properties import COLUMN_BRANCH
 from lakefeed.catalog.schema import snapshot_schema
 from lakefeed.catalog.version_numbers import NumberedTable
 from lakefeed.errors import VersionNotFoundError
-
-if TYPE_CHECKING:
-    from lakefeed.catalog.column_files import ColumnFileRef
 
 T = TypeVar("T")
 
@@ -189,6 +186,13 @@ def with_columns(table: Table, snapshot: Snapshot, files: Files) -> Files:
     )
 
 
+def manifest_lists(table: Table, snapshot: Snapshot) -> list[str]:
+    """Returns the locations of the manifest lists of a version: of its rows, and of its column files if it has any."""
+    number = column_files.column_snapshot_id(table, snapshot) if COLUMN_BRANCH in table.metadata.refs else None
+    beside = None if number is None else table.metadata.snapshot_by_id(number)
+    return [each.manifest_list for each in (snapshot, beside) if each is not None]
+
+
 def with_last_columns(table: Table, snapshot: Snapshot | None, files: Files) -> Files:
     """Returns data files, which a version or its ancestors have, with their last column files before its end."""
     if snapshot is None or COLUMN_BRANCH not in table.metadata.refs:
@@ -254,11 +258,7 @@ def select_rows(table: Table, file: DataFileRef) -> RowSelection:
     Raises:
         DamagedDatasetError: a delete file is missing or invalid.
     """
-    deleted = deleted_positions(table, file.path, file.deletes)
-    if file.among is None:
-        return RowSelection(file.rows, deleted, inverted=True)
-    listed = deleted_positions(table, file.path, file.among)
-    return RowSelection(file.rows, subtract_positions(listed, deleted))
+    return lists_of_table(table).select_rows(file)
 
 
 def live_rows(table: Table, file: DataFileRef) -> int:

@@ -11,10 +11,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lakefeed.catalog import column_files
+from lakefeed.catalog import column_files, position_lists
 from lakefeed.catalog.file_access import FileAccess
 from lakefeed.catalog.file_refs import DataFileRef, Positions, RowSelection
 from lakefeed.catalog.table_columns import TableColumns, field_id
+from lakefeed.errors import DamagedDatasetError
 from lakefeed.expr import Bounds, Expr, evaluate, rename, roots
 from lakefeed.formats.parquet_format import ParquetFile
 from lakefeed.formats.row_filter import Selectivity
@@ -265,6 +266,18 @@ class DataFileReader:
         """Returns the row groups of a file that have the rows at these positions."""
         starts = self._open(file.path).footer().starts
         return frozenset((np.unique(np.searchsorted(starts, positions, side="right")) - 1).tolist())
+
+    def select_rows(self, file: DataFileRef) -> RowSelection:
+        """Returns the rows of a data file that are read. Reads only its delete files.
+
+        Raises:
+            DamagedDatasetError: a delete file is missing or invalid.
+        """
+        try:
+            return position_lists.PositionLists(self._access, self._name.rpartition(".")[2]).select_rows(file)
+        except DamagedDatasetError:
+            self._check_exists()
+            raise
 
     def _open(self, path: str) -> ParquetFile:
         access = self._access

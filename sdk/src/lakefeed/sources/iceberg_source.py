@@ -240,7 +240,7 @@ class IcebergSource(PlainSource):
         files = version_files.data_files(self.lake, self.table, self._snapshot_id)
         if self.plan_key is not None:
             plan = ScanPlan(self.version, self.schema_id, self.columns, files, self.first_name)
-            self.lake.cache_plan(self.plan_key, plan, self._snapshot.manifest_list)
+            self.lake.cache_plan(self.plan_key, plan, version_files.manifest_lists(self.table, self._snapshot))
         return files
 
     @property
@@ -271,12 +271,8 @@ class IcebergSource(PlainSource):
 
         For deltas it compares the rows of files, so it reads them. For delete files it reads only these.
         """
-        with damaged_tables.damage_errors(self.name):
-            selected = {
-                index: version_files.select_rows(self.table, file)
-                for index, file in enumerate(self.files)
-                if file.has_deletes
-            }
+        with_deletes = ((index, file) for index, file in enumerate(self.files) if file.has_deletes)
+        selected = {index: self._reader.select_rows(file) for index, file in with_deletes}
         first = 0
         for delta in self.deltas:
             if delta.less:
@@ -433,7 +429,7 @@ class IcebergSource(PlainSource):
         """Yields the rows of one file without those that delete files list."""
         if not file.has_deletes:
             return self.read_file(file)
-        selection = version_files.select_rows(self.table, file)
+        selection = self._reader.select_rows(file)
         fragments = self._reader.fragments(0, file, None, selection)
         return (batch for each in fragments for batch in self._reader.read(file, each, Pushdown(), selection))
 
