@@ -146,16 +146,19 @@ def _definitions(
             *([indexes_sensor(indexes)] if indexes else []),
             *([declarations_sensor({each.key: each.message for each in broken}, CHECK)] if broken else []),
         ],
-        resources={
-            "catalog": CatalogResource(),
-            "blobs": BlobStoreResource(),
-            "compute": ComputeResource(),
-            "reload": ReloadResource(),
-            **resources,
-        },
+        resources={**_default_resources(), **resources},
         # A run does the work of one asset: a process for it is enough, one more for its only step is not needed.
         executor=in_process_executor,
     )
+
+
+def _default_resources() -> dict[str, object]:
+    return {
+        "catalog": CatalogResource(),
+        "blobs": BlobStoreResource(),
+        "compute": ComputeResource(),
+        "reload": ReloadResource(),
+    }
 
 
 def _check_unique(kind: str, names: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import lakefeed
 
-# Libraries: a change of their files is no change of the project.
+# Libraries: a change of their files does not change the project.
 LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 OWN_PACKAGES = frozenset({"lakefeed", "dagster"})
 PLAIN_TYPES = (bool, int, float, complex, str, bytes, date, timedelta, Enum, PurePath)

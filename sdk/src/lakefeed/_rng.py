@@ -67,7 +67,7 @@ def permutation(count: int, *key: int) -> Indices:
 
 
 def _repeats(drawn: Words, order: Indices) -> bool:
-    """Whether two words are equal; looked at a part at a time, so as not to hold a copy of all."""
+    """Returns whether two words are equal. Compares a part at a time, so that no copy of all is held."""
     for start in range(0, len(order), PART_WORDS):
         ascending = drawn[order[start : start + PART_WORDS + 1]]
         if np.any(ascending[1:] == ascending[:-1]):

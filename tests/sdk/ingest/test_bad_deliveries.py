@@ -103,8 +103,8 @@ def test_only_bad_records_of_csv_go_aside(landing: Path) -> None:
 
 
 def test_a_bad_value_far_behind_those_that_show_the_types(landing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("BLOCK_BYTES", "CHUNK_BYTES", "SAMPLE_BYTES"):
-        monkeypatch.setattr(f"lakefeed.ingest.text_rows.{name}", 100)
+    for name in ("csv_rows.BLOCK_BYTES", "text_rows.CHUNK_BYTES", "json_rows.SAMPLE_BYTES"):
+        monkeypatch.setattr(f"lakefeed.ingest.{name}", 100)
     Dataset.from_dict({"x": [0]}).save("rows")
     (landing / "a.csv").write_text("x\n" + "12345\n" * 200 + "half\n7\n")
     (landing / "b.jsonl").write_text('{"x":123}\n' * 200 + '{"x":"half"}\n{"x":7}\n')

@@ -92,7 +92,7 @@ def test_a_source_that_gives_other_rows_is_noticed(data: Dataset, state: dict[st
 
 @pytest.mark.parametrize("garbage", [None, 3, [], "state", {}, {"format": 1}, {"format": 2}, {"format": 3}])
 def test_garbage_is_no_state(data: Dataset, garbage: Any) -> None:
-    assert "no state of a lakefeed loader" in refused(garbage, identity(data))
+    assert "not a state of a lakefeed loader" in refused(garbage, identity(data))
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_garbage_is_no_state(data: Dataset, garbage: Any) -> None:
     [{"position": "4"}, {"position": 1.5}, {"epoch": True}, {"plan": None}, {"seed": "3"}, {"rows": []}, {"format": 9}],
 )
 def test_values_of_other_types_are_no_state(data: Dataset, state: dict[str, Any], change: dict[str, Any]) -> None:
-    assert "no state of a lakefeed loader" in refused(state | change, identity(data.shuffle(3), 3))
+    assert "not a state of a lakefeed loader" in refused(state | change, identity(data.shuffle(3), 3))
 
 
 @pytest.mark.parametrize("change", [{"position": -1}, {"position": 11}, {"epoch": -1}])

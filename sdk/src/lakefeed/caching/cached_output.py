@@ -70,7 +70,7 @@ def _write(folder: Folder, lake: Lake, plan: Node) -> Manifest:
 
 
 def _pins(folder: Folder, settings: Settings) -> Path:
-    """Where its files are pinned: in the file system of the cache, which may be another than that of the rows."""
+    """Returns the folder where its files are pinned, on the file system of the cache."""
     return settings.cache / "pins" / hashlib.sha256(str(folder.path).encode()).hexdigest()[:DIGEST_CHARS]
 
 

@@ -79,7 +79,7 @@ def mirrored_dataset(lake: Lake, name: str, version: int | None, plan: Callable[
 
 
 def _unreachable() -> tuple[type[Exception], ...]:
-    """What a catalog raises that is gone, or cannot be reached."""
+    """The errors of a catalog that is gone, or cannot be reached."""
     from pyiceberg.exceptions import RESTError
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -115,7 +115,7 @@ def _mirror(lake: Lake, source: Source, columns: frozenset[str], *, load_files: 
 
 
 def _pins(folder: Folder) -> Path:
-    """Where its files are pinned: they go when the mirror does."""
+    """The folder where its files are pinned. They are removed with the mirror."""
     return folder.path / "files"
 
 

@@ -24,7 +24,7 @@ AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Provenance:
-    """Who or what writes a version. It is stored in the snapshot summary.
+    """The writer of a version. It is stored in the snapshot summary.
 
     Attributes:
         run: the id of the run that writes.

@@ -71,7 +71,7 @@ class EmbeddedPointers:
         return None if text is None else Roots.parse(text)
 
     def metadata_location(self, identifier: Sequence[str]) -> str | None:
-        """Returns the location of the metadata of a table; None if there is no such table.
+        """Returns the location of the metadata of a table; None if the table does not exist.
 
         Raises:
             sqlite3.Error: the database cannot be read.

@@ -47,7 +47,7 @@ def read_record(database: Path) -> LakeRecord | None:
         with _connect(database) as connection:
             return _read_row(connection)
     except sqlite3.DatabaseError:
-        return None  # the file is no database, or has no record
+        return None  # the file is not a database, or has no record
 
 
 def change_record(database: Path, change: Callable[[LakeRecord], LakeRecord]) -> LakeRecord:

@@ -53,8 +53,9 @@ LABEL: Final = "lakefeed.label"
 HASH: Final = "lakefeed.hash"
 """The hash of the full content of the version."""
 INPUTS: Final = "lakefeed.inputs"
-"""What the run had read before the commit: a JSON list of at most 100 versions, each with the dataset, the uuid of its
-table, the plan and the seed, and then the number of the others (:mod:`lakefeed.catalog.current_run`)."""
+"""The versions that the run had read before the commit: a JSON list of at most 100 versions, each with the dataset,
+the uuid of its table, the plan and the seed, and then the number of the others
+(:mod:`lakefeed.catalog.current_run`)."""
 RECORD: Final = "lakefeed.record"
 """Facts of the record at its commit, as JSON: name, description, labels, feature sets, reference, member token."""
 IDEMPOTENCY_KEY: Final = "lakefeed.idempotency-key"

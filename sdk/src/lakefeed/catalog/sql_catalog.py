@@ -224,7 +224,7 @@ class LakeSqlCatalog(SqlCatalog):
 
     @retry_reads
     def metadata_location(self, identifier: str | Identifier) -> str | None:
-        """Returns the location of the metadata of a table, which may be unreadable; None if there is no such table."""
+        """Returns the location of the metadata of a table, which may be unreadable; None without a table."""
         statement = select(IcebergTables.metadata_location).where(
             IcebergTables.catalog_name == self.name,
             IcebergTables.table_namespace == Catalog.namespace_to_string(Catalog.namespace_from(identifier)),

@@ -113,7 +113,7 @@ def newest_or_empty(table: Table) -> DatasetVersion:
     uuid = table.metadata.table_uuid
     return DatasetVersion(
         version=0,
-        snapshot_id=-(uuid.int >> UUID_BITS_LEFT_OUT) - 1,  # negative, so it is no snapshot's, and unique to the table
+        snapshot_id=-(uuid.int >> UUID_BITS_LEFT_OUT) - 1,  # negative, unlike ids of snapshots; unique to the table
         parent_id=None,
         operation="append",
         added_records=0,

@@ -89,7 +89,7 @@ def printing_aside(items: Iterable[Item]) -> Iterator[Item]:
             item = next(remaining, end)
         if item is end:
             return
-        yield item  # type: ignore[misc]  # it is no end
+        yield item  # type: ignore[misc]  # not the end
 
 
 def _sources_of(value: Any) -> Iterator[Source]:

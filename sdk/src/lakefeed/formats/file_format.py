@@ -64,7 +64,7 @@ class Format(Protocol):
     name: ClassVar[str]
     suffixes: ClassVar[tuple[str, ...]]
     has_row_counts: ClassVar[bool]
-    """Whether the parts of `addressable` files have row counts."""
+    """True if the parts of `addressable` files have row counts."""
 
     def addressable(self, url: str, states: Identities | None = None) -> bool:
         """Returns whether each part of this file can be read on its own."""

@@ -31,7 +31,8 @@ from lakefeed.ingest import quarantine
 from lakefeed.ingest.file_cells import FileCells
 from lakefeed.ingest.ledger import ListedFile
 from lakefeed.ingest.quarantine import Entry, FileRecord, Records, shown_path
-from lakefeed.ingest.text_rows import BadRow, Piece, TextRows, text_rows
+from lakefeed.ingest.text_deliveries import text_rows
+from lakefeed.ingest.text_rows import BadRow, Piece, TextRows
 from lakefeed.media.probes import Probes
 
 NOT_UTF8_NAME = "the name is not UTF-8"

@@ -80,7 +80,7 @@ def _name_below(base: str, address: str) -> str | None:
 
 
 def _server(url: SplitResult) -> tuple[str, str | None, int | None] | None:
-    """Returns the scheme, the host and the port of a URL; None if its port is no number."""
+    """Returns the scheme, the host and the port of a URL; None if its port is not a number."""
     try:
         return url.scheme, url.hostname, url.port or PORTS.get(url.scheme)
     except ValueError:

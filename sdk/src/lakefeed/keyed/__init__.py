@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING
 from lakefeed._lazy import lazy_attributes
 
 if TYPE_CHECKING:
-    from lakefeed.keyed.connection import Client, Iceberg, Project, connect
+    from lakefeed.keyed.connection import Client, Iceberg, connect
     from lakefeed.keyed.enrichment import Enrichment
     from lakefeed.keyed.key_ranges import KeyRange, Shard
     from lakefeed.keyed.key_space_index import KeySpaceIndex
     from lakefeed.keyed.keyed_scan import Scan
     from lakefeed.keyed.keyed_table import Table
+    from lakefeed.keyed.projects import Project
     from lakefeed.keyed.scan_loader import ScanLoader, ShuffleConfig
     from lakefeed.keyed.search_index import SearchIndex
     from lakefeed.keyed.table_snapshot import Snapshot
@@ -44,7 +45,8 @@ if not TYPE_CHECKING:  # else a type checker would take any name
     __getattr__ = lazy_attributes(
         __name__,
         {
-            "connection": ("Client", "Iceberg", "Project", "connect"),
+            "projects": ("Project",),
+            "connection": ("Client", "Iceberg", "connect"),
             "enrichment": ("Enrichment",),
             "key_ranges": ("KeyRange", "Shard"),
             "key_space_index": ("KeySpaceIndex",),

@@ -96,7 +96,7 @@ class Scan:
         return self._reader.metrics_now()
 
     def is_empty(self) -> bool:
-        """Returns whether there is no row; False may be wrong if there is a condition."""
+        """Returns whether the scan is empty; False may be wrong if there is a condition."""
         return not self._reader.base.source.count() or (
             self._reader.where is not None and next(self._reader.unordered(), None) is None
         )

@@ -320,7 +320,7 @@ class Table:
             asof: a datetime with a time zone, microseconds since 1970, a version number, a tag, or None for the newest.
 
         Raises:
-            VersionNotFoundError: there is no such version.
+            VersionNotFoundError: the version does not exist.
         """
         return table_snapshot.Snapshot(self, PinnedTable.of(self._home, self._identifier, check_asof(asof)))
 

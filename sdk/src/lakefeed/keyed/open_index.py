@@ -20,7 +20,7 @@ def open_index(lake: Lake, name: str) -> SearchIndex:
     """Returns an index.
 
     Raises:
-        IndexNotFoundError: there is no such index.
+        IndexNotFoundError: the index does not exist.
     """
     return open_state(lake, name)[0]
 
@@ -29,7 +29,7 @@ def open_state(lake: Lake, name: str) -> tuple[SearchIndex, IndexState]:
     """Returns an index with its newest version.
 
     Raises:
-        IndexNotFoundError: there is no such index.
+        IndexNotFoundError: the index does not exist.
     """
     definition, state = find_index(lake, name)
     return index_of(lake, definition), state
@@ -39,7 +39,7 @@ def open_text_index(lake: Lake, name: str) -> TextIndex:
     """Returns a text index.
 
     Raises:
-        IndexNotFoundError: there is no such index.
+        IndexNotFoundError: the index does not exist.
         InvalidArgumentError: it is an index of vectors.
     """
     index = open_index(lake, name)
@@ -52,7 +52,7 @@ def open_vector_index(lake: Lake, name: str) -> VectorIndex:
     """Returns an index of vectors.
 
     Raises:
-        IndexNotFoundError: there is no such index.
+        IndexNotFoundError: the index does not exist.
         InvalidArgumentError: it is a text index.
     """
     index = open_index(lake, name)
@@ -71,7 +71,7 @@ def drop_index(lake: Lake, name: str) -> None:
     """Removes an index.
 
     Raises:
-        IndexNotFoundError: there is no such index.
+        IndexNotFoundError: the index does not exist.
     """
     lake.identifier(name)
     IndexLedger(lake, IndexDefinition(name, "text", "", "", {})).drop()

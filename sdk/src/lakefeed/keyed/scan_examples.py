@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from datasets import DatasetInfo, IterableDataset
 
-# There is no public way to add a source whose state is more than a number of rows.
+# The public interface cannot add a source whose state is more than a number of rows.
 from datasets.iterable_dataset import _BaseExamplesIterable
 
 from lakefeed._rng import permutation

@@ -191,7 +191,7 @@ def load_dumps(paths: Sequence[Any]) -> list[Operation]:
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             raise MissingFileError(f"there is no dump of a transaction at {path}: {error.strerror}") from None
         except UnicodeDecodeError:
-            raise FormatError(f"{path} is not a dump of a transaction: it is no text") from None
+            raise FormatError(f"{path} is not a dump of a transaction, because it is not text") from None
         for number, line in enumerate(lines, 1):
             if line.strip():
                 try:

@@ -50,7 +50,7 @@ def check_ragged(ragged: Any, schema: pa.Schema) -> None:
     """Checks that batches of these columns can be made.
 
     Raises:
-        InvalidArgumentError: there is no such form, or the name for the lengths is taken.
+        InvalidArgumentError: the form is unknown, or the name for the lengths is taken.
     """
     if ragged not in RAGGED:
         raise InvalidArgumentError(f"ragged={ragged!r}: the forms are {quoted_list(RAGGED)}")
@@ -67,7 +67,7 @@ def check_sparse(sparse: Any, schema: pa.Schema) -> None:
     """Checks the form of sparse columns.
 
     Raises:
-        InvalidArgumentError: there is no such form.
+        InvalidArgumentError: the form is unknown.
     """
     if not isinstance(sparse, str) or sparse not in SPARSE:
         raise InvalidArgumentError(f"sparse={sparse!r:.80}: the forms are {quoted_list(SPARSE)}")

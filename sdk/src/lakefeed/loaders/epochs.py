@@ -133,7 +133,7 @@ class Epochs:
 
     @cached_property
     def _stable(self) -> bool:
-        """True if the partitions are the same in every epoch, because there is no other shuffle below."""
+        """True if the partitions are the same in every epoch, because no other shuffle is below."""
         return not any(isinstance(node, Shuffle) for node in nodes(self._parts.below))
 
     def _partitions(self, epoch: int) -> Partitions | None:

@@ -116,7 +116,7 @@ class LoaderState:
             state = {name: _plain(value) for name, value in state.items()}
         formats = (FORMAT, SAME_UNLESS_STREAMED)
         if not isinstance(state, Mapping) or state.get("format") not in formats or not _well_formed(state):
-            raise StateMismatchError("this is no state of a lakefeed loader (or one of another format version)")
+            raise StateMismatchError("this is not a state of a lakefeed loader, or it has another format version")
         tables = state.get("tables")  # older checkpoints have none
         saved = PlanIdentity(
             state["fingerprint"],

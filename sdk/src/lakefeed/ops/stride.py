@@ -28,7 +28,7 @@ class Stride(Step):
         """Returns the node of ``shard`` for an unknown number of rows.
 
         Raises:
-            InvalidArgumentError: there is no such shard.
+            InvalidArgumentError: the shard is out of range.
         """
         check_shard(index, count)
         return cls(child, int(index), int(count))
@@ -56,7 +56,7 @@ def shard_range(rows: int, index: int, count: int) -> tuple[int, int]:
     """Returns the row range of one of ``count`` contiguous shards, whose sizes differ by at most one row.
 
     Raises:
-        InvalidArgumentError: there is no such shard.
+        InvalidArgumentError: the shard is out of range.
     """
     check_shard(index, count)
     return rows * index // count, rows * (index + 1) // count
@@ -66,7 +66,7 @@ def check_shard(index: int, count: int) -> None:
     """Checks the index of a shard.
 
     Raises:
-        InvalidArgumentError: there is no such shard.
+        InvalidArgumentError: the shard is out of range.
     """
     if not is_whole(count) or count < 1 or not is_whole(index) or not 0 <= index < count:
         raise InvalidArgumentError(f"shard needs 0 <= index < count, got index={index!r}, count={count!r}")

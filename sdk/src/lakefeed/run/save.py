@@ -69,7 +69,7 @@ class Writing:
         if copy_files != "auto" and not isinstance(copy_files, bool):
             raise InvalidArgumentError(f'copy_files={copy_files!r}: it is "auto", True or False')
         if not isinstance(stats, bool):
-            raise InvalidArgumentError(f"stats={stats!r}: it is True or False")
+            raise InvalidArgumentError(f"stats must be True or False, got {stats!r}")
         key, kinds = options.get("idempotency_key"), {"provenance": Provenance, "fence": Fence}
         for name, kind in kinds.items():
             given = options.get(name)

@@ -39,7 +39,7 @@ class FileLayout:
         self.selective = self._predicate is not None and all(
             _has_path(self._readable, p) for p in paths(self._predicate)
         )
-        """Whether the predicate can be evaluated on the rows of the file; else it only prunes row groups."""
+        """True if the predicate can be evaluated on the rows of the file; else it only prunes row groups."""
         self._group_filters: dict[int, RowFilter | None] = {}
         self._filters: dict[tuple[int, ...], RowFilter] = {}
 

@@ -37,7 +37,7 @@ class MappedSource(PartsSource):
     parts: tuple[tuple[int, int], ...]
     """The rows and bytes of each fragment."""
     immutable: bool = True
-    """Whether the plan of the rows identifies them."""
+    """True if the plan of the rows identifies them."""
 
     @property
     def lineage(self) -> Lineage:

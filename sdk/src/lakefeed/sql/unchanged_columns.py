@@ -24,7 +24,7 @@ MAX_TRIES = 16
 """How many columns are looked at one by one where the query cannot be bound with all of them."""
 
 _CLAUSES: Mapping[str, Any] = {"where_clause": None, "having": None, "qualify": None, "modifiers": []}
-"""What a query may say that does not change the types of its results."""
+"""The clauses of a query that do not change the types of its results."""
 
 
 def restorable(kind: pa.DataType) -> bool:

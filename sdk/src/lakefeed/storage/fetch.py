@@ -78,7 +78,7 @@ class Fetch:
         """Returns the bytes of the file at a path or URL. The copy of a URL gets the extension ``suffix``.
 
         Raises:
-            MissingFileError: there is no such file.
+            MissingFileError: the file does not exist.
             RefusedTargetError: the URL is denied.
             UnsupportedError: URLs with this scheme are not fetched.
             FileError: the file cannot be read, even after retries.
@@ -372,7 +372,7 @@ def open_reference(text: str) -> BinaryIO:
     """Returns the file at a path or URL, open for reading and seekable.
 
     Raises:
-        MissingFileError: there is no such file.
+        MissingFileError: the file does not exist.
         UnsupportedError: URLs with this scheme are not fetched.
         FileError: the file cannot be opened.
 

@@ -101,7 +101,7 @@ class DraftTable:
         create(self.tables, self.name, CHANGE_SCHEMA, (), properties={DRAFT: facts.to_json()})
 
     def load(self) -> Table | None:
-        """Returns the table; None if there is no such draft (any more)."""
+        """Returns the table; None if the draft does not exist (any more)."""
         try:
             return self.tables.table(self.name)
         except DatasetNotFoundError:

@@ -20,7 +20,7 @@ def delete_tree(lake: Lake, tree: TreeId, force: bool) -> None:
     """Removes a draft or a version. A garbage collection removes the contents that nothing else needs.
 
     Raises:
-        TreeNotFoundError: there is no such tree.
+        TreeNotFoundError: the tree does not exist.
         InUseError: other trees have it as a parent, or it is published, and ``force`` is False.
     """
     finished = find_finished(lake, tree)

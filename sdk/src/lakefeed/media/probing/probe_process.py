@@ -83,7 +83,7 @@ class ProbeProcess:
         self.files = 0
         """The number of files that were read."""
         self.ended = False
-        """Whether the process ended after the last answer."""
+        """True if the process ended after the last answer."""
 
     def ask(self, probe: Probe, sources: Sequence[ProbeSource], timeout: float) -> Iterator[dict[str, Any]]:
         """Yields the answer for each source. The process cannot be used again if the iteration does not finish.

@@ -50,7 +50,7 @@ def open_streams(url: str, states: Identities | None = None) -> Generator[Stream
 
     Raises:
         ChangedFileError: the file at the base of the URL is in another state, or changed while it was read.
-        MissingFileError: there is no such file.
+        MissingFileError: the file does not exist.
         FormatError: an archive is damaged, or the name of a member leads out of the archive.
         FileError: the bytes cannot be read.
     """

@@ -68,7 +68,7 @@ class BlobStore:
             The blob.
 
         Raises:
-            MissingFileError: there is no such file.
+            MissingFileError: the file does not exist.
             FileError: the file cannot be read or stored.
         """
         with _open_file(Path(path)) as stream:

@@ -103,7 +103,7 @@ class PackedBlobs:
         """Yields a stream of the bytes of a blob, which are not verified.
 
         Raises:
-            FileNotFoundError: there is no such blob, even after a refresh of the index.
+            FileNotFoundError: the blob does not exist, even after a refresh of the index.
         """
         with self.objects.store_errors(), self._open(sha256) as stream:
             yield stream
