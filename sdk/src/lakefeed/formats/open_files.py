@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any, Final, TypeVar
 
 File = TypeVar("File")
@@ -47,19 +47,28 @@ def keep_files_open() -> None:
     _open_files.enabled = True
 
 
-@contextmanager
-def reuse_open_file(key: Hashable, open_file: Callable[[], AbstractContextManager[File]]) -> Iterator[File]:
+def reuse_open_file(key: Hashable, open_file: Callable[[], AbstractContextManager[File]]) -> ReusedFile[File]:
     """Returns the file with this key: one that this thread keeps open, or else the result of ``open_file()``.
 
     The file is closed afterwards unless the thread keeps files open, and always after an error.
     """
-    entry = _open_files.pop(key)
-    with ExitStack() as stack:
-        if entry is None:
-            file = stack.enter_context(open_file())
-        else:
-            file = entry[0]
-            stack.push(entry[1])
-        yield file
-        if _open_files.enabled:
-            _open_files.store(key, file, stack.pop_all())
+    return ReusedFile(key, open_file)
+
+
+class ReusedFile(AbstractContextManager[File]):
+    """The context in which a file is read (see `reuse_open_file`). Each row group enters one for each file."""
+
+    def __init__(self, key: Hashable, open_file: Callable[[], AbstractContextManager[File]]) -> None:
+        self._key, self._open_file = key, open_file
+
+    def __enter__(self) -> File:
+        entry = _open_files.pop(self._key)
+        self._stack = ExitStack() if entry is None else entry[1]
+        self._file: File = self._stack.enter_context(self._open_file()) if entry is None else entry[0]
+        return self._file
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> bool | None:
+        if kind is None and _open_files.enabled:
+            _open_files.store(self._key, self._file, self._stack)
+            return None
+        return self._stack.__exit__(kind, error, trace)

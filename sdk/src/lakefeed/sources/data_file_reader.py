@@ -25,6 +25,7 @@ from lakefeed.sources.column_projection import TableProjection
 from lakefeed.sources.file_layout import FileLayout, columns_to_read
 
 CACHED_LAYOUTS = 64
+CACHED_FILES = 4_096
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ class DataFileReader:
         self._access, self._schema, self._check_exists = access, columns.declared, check_exists
         self._projection = TableProjection(columns)
         self._layouts: dict[tuple[str, Pushdown], FileLayout] = {}
-        self._last_layout: tuple[str, Pushdown, FileLayout] | None = None
+        self._last_layouts: dict[str, tuple[Pushdown, FileLayout]] = {}
+        self._files: dict[str, ParquetFile] = {}
         self._last_split: tuple[DataFileRef, Pushdown, SplitColumns | None] | None = None
         self._selectivities: dict[Expr, Selectivity] = {}
 
@@ -280,8 +282,15 @@ class DataFileReader:
             raise
 
     def _open(self, path: str) -> ParquetFile:
-        access = self._access
-        return ParquetFile(access.actual(path), lambda _: access.open(path), immutable=True, missing=self._check_exists)
+        file = self._files.get(path)
+        if file is None:
+            access = self._access
+            location, missing = access.actual(path), self._check_exists
+            file = ParquetFile(location, lambda _: access.open(path), immutable=True, missing=missing)
+            if len(self._files) >= CACHED_FILES:
+                self._files.clear()
+            self._files[path] = file
+        return file
 
     def _file_predicate(
         self, file: DataFileRef, predicate: Expr | None, elsewhere: frozenset[int] = frozenset()
@@ -307,12 +316,14 @@ class DataFileReader:
 
     def _layout(self, file: DataFileRef, pushdown: Pushdown) -> FileLayout:
         """Returns the layout of a file, cached because every row group and epoch needs it."""
-        last = self._last_layout
+        last = self._last_layouts.get(file.path)
         # Hashing a long predicate is slow.
-        if last is not None and last[0] == file.path and last[1] is pushdown:
-            return last[2]
+        if last is not None and last[0] is pushdown:
+            return last[1]
         layout = self._layouts.get((file.path, pushdown)) or self._new_layout(file, pushdown)
-        self._last_layout = file.path, pushdown, layout
+        if len(self._last_layouts) >= CACHED_LAYOUTS:
+            self._last_layouts.clear()
+        self._last_layouts[file.path] = pushdown, layout
         return layout
 
     def _new_layout(self, file: DataFileRef, pushdown: Pushdown) -> FileLayout:
@@ -328,15 +339,16 @@ class DataFileReader:
 
 def side_by_side(streams: Sequence[Iterator[pa.RecordBatch]], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     """Yields the columns of streams that have equally many rows, in the order of a schema."""
-    held = [next(stream, None) for stream in streams]
+    held, names = [next(stream, None) for stream in streams], schema.names
     while held[0] is not None:
         rows = min(batch.num_rows for batch in held if batch is not None)
         columns: dict[str, pa.Array[Any]] = {}
         for place, batch in enumerate(held):
             assert batch is not None, "a column file has as many rows as its data file"
-            columns |= dict(zip(batch.schema.names, batch.slice(0, rows).columns, strict=True))
-            held[place] = batch.slice(rows) if rows < batch.num_rows else next(streams[place], None)
-        yield pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+            whole = rows == batch.num_rows
+            columns |= zip(batch.schema.names, (batch if whole else batch.slice(0, rows)).columns, strict=True)
+            held[place] = next(streams[place], None) if whole else batch.slice(rows)
+        yield pa.RecordBatch.from_arrays([columns[name] for name in names], schema=schema)
     assert all(batch is None for batch in held), "a column file has as many rows as its data file"
 
 
