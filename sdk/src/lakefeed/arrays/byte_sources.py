@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from threading import BoundedSemaphore, Lock
+from threading import BoundedSemaphore
 from time import time_ns
 from typing import Any, BinaryIO, Final, Protocol, cast, runtime_checkable
 
@@ -131,6 +131,8 @@ class LocalBytes:
 class StreamBytes:
     """A file that is read by streams, of which several are open at a time. Each process opens its own.
 
+    The list of idle streams has no lock, because the garbage collector may call `close` at any place in any thread.
+
     Args:
         name: the name of the file, for messages.
         opener: opens a stream, given the number of bytes to fetch beyond those asked for; pickled with this.
@@ -146,7 +148,6 @@ class StreamBytes:
         self._process = os.getpid()
         self._idle: list[BinaryIO] = []
         weakref.finalize(self, _close_all, self._idle, self._process).atexit = False
-        self._lock = Lock()
         self._turns = BoundedSemaphore(self._most)
 
     @property
@@ -173,28 +174,20 @@ class StreamBytes:
 
     def close(self) -> None:
         """Closes the streams that are idle. A later read opens another one."""
-        if self._process == os.getpid():
-            with self._lock:
-                idle, self._idle = self._idle, []
-            for stream in idle:
-                stream.close()
+        _close_all(self._idle, self._process)
 
     @contextmanager
     def _stream(self) -> Iterator[BinaryIO]:
         if self._process != os.getpid():  # the streams belong to the parent
             self._reset()
         with self._turns:
-            with self._lock:
-                stream = self._idle.pop() if self._idle else None
-            if stream is None:
-                stream = self._opener(NO_AHEAD)
+            stream = _pop(self._idle) or self._opener(NO_AHEAD)
             try:
                 yield stream
             except BaseException:
                 stream.close()
                 raise
-            with self._lock:
-                self._idle.append(stream)
+            self._idle.append(stream)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_name": self._name, "_opener": self._opener, "_key": self._key, "_most": self._most}
@@ -205,9 +198,16 @@ class StreamBytes:
 
 
 def _close_all(streams: list[BinaryIO], process: int) -> None:
-    if os.getpid() == process:
-        for stream in streams:
-            stream.close()
+    while os.getpid() == process and (stream := _pop(streams)) is not None:
+        stream.close()
+
+
+def _pop(streams: list[BinaryIO]) -> BinaryIO | None:
+    """Returns the last stream and removes it. Safe between threads."""
+    try:
+        return streams.pop()
+    except IndexError:
+        return None
 
 
 def byte_source(file: Any, states: Identities | None = None) -> ByteSource:

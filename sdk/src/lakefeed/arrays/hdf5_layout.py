@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from threading import RLock
@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lakefeed._units import MIB
-from lakefeed.arrays.byte_sources import ByteSource, opened
+from lakefeed.arrays.byte_sources import ByteSource, LocalBytes, opened
 from lakefeed.arrays.chunk_decoding import ChunkFilter, is_decodable
+from lakefeed.arrays.garbage_pause import pause_garbage_collection
 from lakefeed.errors import FormatError, LakefeedError, MissingDependencyError, UnsupportedError
 
 PART_BYTES: Final = MIB
@@ -35,7 +36,7 @@ def open_hdf5(source: ByteSource) -> Iterator[Any]:
     """Yields an ``h5py.File`` over a stream, so that there is no lock on the file. Closes it at the end of the block.
 
     One thread at a time has files open, as h5py has one lock for everything. Inside a block for a source, a further
-    block for it uses the same file.
+    block for it uses the same file. No thread collects garbage while a remote file is open.
 
     Raises:
         FormatError: the file is not HDF5, or it is damaged or truncated.
@@ -46,7 +47,9 @@ def open_hdf5(source: ByteSource) -> Iterator[Any]:
         if id(source) in _open_files:
             yield _open_files[id(source)]
             return
-        with opened(source) as stream, h5py.File(stream, "r") as file:
+        waits_for_others = not isinstance(source, LocalBytes)
+        pause = pause_garbage_collection() if waits_for_others else nullcontext()
+        with opened(source) as stream, pause, h5py.File(stream, "r") as file:
             _open_files[id(source)] = file
             try:
                 yield file

@@ -97,13 +97,18 @@ def background(items: Iterator[Result], depth: int) -> Generator[Result]:
         yield from items
         return
     ready: SimpleQueue[tuple[_State, Any]] = SimpleQueue()
-    room = Semaphore(depth)
+    room: SimpleQueue[None] = SimpleQueue()  # not a Semaphore: its lock may be held where the collector closes this
+    for _ in range(depth):
+        room.put(None)
     unwanted = Event()
 
     def make() -> None:
         handed_over = False
         try:
-            while room.acquire() and not unwanted.is_set():
+            while True:
+                room.get()
+                if unwanted.is_set():
+                    return
                 if is_exiting():
                     handed_over = True
                     ready.put((_State.HANDED_OVER, None))
@@ -121,13 +126,13 @@ def background(items: Iterator[Result], depth: int) -> Generator[Result]:
     if not start(thread):
         yield from items
         return
-    interrupt = Interrupt(room.release)
+    interrupt = Interrupt(partial(room.put, None))
     try:
         while True:
             state, value = ready.get()
             if state is not _State.ITEM:
                 break
-            room.release()
+            room.put(None)
             yield value
             del value
         if state is _State.HANDED_OVER:
@@ -140,7 +145,7 @@ def background(items: Iterator[Result], depth: int) -> Generator[Result]:
     finally:
         del interrupt
         unwanted.set()
-        room.release()
+        room.put(None)
         wait_for([thread])
 
 

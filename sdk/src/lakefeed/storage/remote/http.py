@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from threading import get_ident
+from time import monotonic
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote, urljoin
@@ -37,6 +38,7 @@ from lakefeed.errors import FileError, LakefeedError, RefusedTargetError
 from lakefeed.storage.remote.content_encoding import BITS, decode_body
 from lakefeed.storage.remote.egress_policy import check_host, resolve
 from lakefeed.storage.remote.http_deadline import RequestDeadline, deadlines_by_thread
+from lakefeed.storage.remote.idle_connections import IdleConnections
 from lakefeed.storage.urls import display_url, file_name, redact
 
 PIECE_BYTES = 256 * KIB
@@ -48,6 +50,10 @@ GZIP_ENCODINGS = (["gzip"], ["x-gzip"])
 GZIP_SUFFIXES = (".gz", ".gzip", ".tgz")
 DRAINED_BYTES = 64 * KIB
 """The largest unwanted body that is read to keep the connection."""
+DRAIN_SECONDS = 0.2
+"""The time in which an unwanted body must arrive. A new connection takes about as long to a host far away."""
+ARRIVED_SECONDS = 0.01
+"""The time to read a body that has arrived."""
 CONNECTIONS = 64
 NO_RETRIES = Retry.from_int(False, redirect=False)
 HOSTS_REMEMBERED = 1_000
@@ -148,6 +154,7 @@ class OpenResponse:
     def __init__(self, url: str, response: BaseHTTPResponse, deadline: RequestDeadline) -> None:
         self._response = response
         self._deadline = deadline
+        self._process = os.getpid()
         self.status: int = response.status
         self.headers: Mapping[str, str] = response.headers
         encodings = _encodings(url, response.headers)
@@ -187,8 +194,15 @@ class OpenResponse:
             yield piece
 
     def close(self) -> None:
-        """Returns the connection to its pool, or closes it if that is cheaper than reading the rest."""
-        _release(self._response)
+        """Returns the connection to its pool if the rest of the body is small and has arrived. Else closes it.
+
+        Never waits for the server, and takes no lock that the same thread may hold: the garbage collector may call it
+        in any thread, at any place.
+        """
+        if self._process == os.getpid():
+            _release(self._response, ARRIVED_SECONDS)
+        else:
+            self._response.close()  # the rest of the body belongs to the parent
         self._deadline.stop()
 
 
@@ -301,17 +315,42 @@ def _public_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
     return {name: value for name, value in headers.items() if name.lower() not in ("authorization", "cookie")}
 
 
-def _release(response: BaseHTTPResponse) -> None:
-    """Returns the connection to its pool, or closes it if that is cheaper than reading the rest."""
+def _release(response: BaseHTTPResponse, seconds: float = DRAIN_SECONDS) -> None:
+    """Returns the connection to its pool if the rest of the body is small and arrives in time. Else closes it.
+
+    Args:
+        response: the response.
+        seconds: the time in which the rest must arrive.
+    """
     left = getattr(response, "length_remaining", None)
     if left == 0 and response.connection is None:
         return  # read to its end, which released the connection
-    if left is not None and left <= DRAINED_BYTES:
-        with suppress(HTTPError, OSError):
-            response.drain_conn()
-            response.release_conn()
-            return
-    response.close()
+    if left is not None and left <= DRAINED_BYTES and _drain(response, seconds):
+        response.release_conn()
+    else:
+        response.close()
+
+
+def _drain(response: Any, seconds: float) -> bool:
+    """Reads the rest of the body. Returns whether it arrived within ``seconds``, and the connection is in order."""
+    sock = getattr(response.connection, "sock", None)
+    if sock is None:
+        return False
+    timeout, end = sock.gettimeout(), monotonic() + seconds
+    try:
+        while response.length_remaining:
+            left = end - monotonic()
+            if left <= 0:
+                return False
+            sock.settimeout(left)
+            # Not `read`, which waits for several pieces, each in time.
+            if not response.read1(DRAINED_BYTES, decode_content=False):
+                return False
+        sock.settimeout(timeout)
+    except (HTTPError, OSError):
+        return False
+    response.drain_conn()  # reads nothing more, and lets http.client see the end
+    return True
 
 
 @contextmanager
@@ -429,10 +468,12 @@ class _TlsConnection(HTTPSConnection):
 
 class _PlainPool(HTTPConnectionPool):
     ConnectionCls = _PlainConnection
+    QueueCls: Any = IdleConnections
 
 
 class _TlsPool(HTTPSConnectionPool):
     ConnectionCls = _TlsConnection
+    QueueCls: Any = IdleConnections
 
 
 @lru_cache(CONNECTIONS)

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from math import inf
-from threading import Event, Lock, Thread, get_ident
+from threading import Event, Lock, RLock, Thread, get_ident
 from time import monotonic, sleep
 from typing import Any
 
@@ -26,7 +26,7 @@ class RequestDeadline:
         self.refusal: RefusedTargetError | None = None
         self.sock: Any = None
         self._due = monotonic() + seconds
-        self._lock = Lock()
+        self._lock = RLock()  # the garbage collector may call `stop` inside of `check`
 
     def restart(self) -> None:
         """Sets the deadline to ``seconds`` from now."""
@@ -38,12 +38,12 @@ class RequestDeadline:
 
     def check(self, now: float) -> None:
         """Ends the connection if the deadline is over."""
-        with self._lock:
-            if self.sock is not None and now > self._due:
+        with suppress(OSError), self._lock:
+            sock = self.sock
+            if sock is not None and now > self._due:
                 self.expired = True
-                with suppress(OSError):
-                    # Not that of ssl, which forgets the connection while another thread reads from it.
-                    socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
+                # Not that of ssl, which forgets the connection while another thread reads from it.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
     def start(self) -> None:
         """Starts to watch the deadline."""
