@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
+import uuid
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pyarrow as pa
 import pytest
+from pyiceberg.serializers import FromInputFile
 
 from lakefeed import Dataset, FileTree, Lineage, Provenance, collect_garbage, connect, lineage, track
+from lakefeed.catalog.durability import local_path
 from lakefeed.catalog.lake import Lake
 from lakefeed.errors import DatasetNotFoundError, InvalidArgumentError, VersionNotFoundError
-from lakefeed.provenance.lake_facts import TableFact, VersionFact
+from lakefeed.provenance.fact_loader import FactLoader, Roots
 from lakefeed.provenance.lineage_graph import LineageEdge, LineageNode
 from lakefeed.provenance.lineage_walk import LineageWalk
 from lakefeed.provenance.origin_index import OriginIndex, VersionKey
-from lakefeed.provenance.run_store import RegistryFacts
+from lakefeed.provenance.registry_facts import RegistryFacts
+from lakefeed.records.origin_facts import TableFact, VersionFact
 from lakefeed.routines import Routine, run_versions
 from tests.sdk.test_garbage import age, collected
 
@@ -121,7 +128,8 @@ def test_what_was_renamed_copied_trashed_deleted_or_expired_stays(home: Path) ->
     Dataset.empty_trash()
     assert labels(lineage("a", down=0)) == ["a v1", "make", "team.raw v1 deleted"]
     gone = {"team.raw v1 deleted", "team.raw v2 deleted"}
-    assert set(labels(lineage("team.raw", up=0))) == {*gone, "make", "a v1"}
+    users = {"make", "a v1", "b v1 deleted", "copied v1", "copied v2", "copied v3"}
+    assert set(labels(lineage("team.raw", up=0))) == {*gone, *users}
 
 
 def test_code_is_one_node_in_and_outside_of_runs(home: Path) -> None:
@@ -215,6 +223,56 @@ def test_a_large_graph_is_cut_and_cycles_are_drawn() -> None:
     assert "and 100 more nodes" in graph.svg
     assert "and 100 more nodes" in graph.mermaid
     assert graph.svg.count("<rect") == 201
+
+
+def name_again(name: str, copies: int) -> None:
+    """Makes tables whose metadata is that of one, but for the uuid."""
+    lake = Lake.current()
+    path = local_path(lake.table(name).metadata_location)
+    assert path is not None
+    metadata, rows = json.loads(path.read_bytes()), []
+    for number in range(copies):
+        copy = path.with_name(f"copy-{number:06d}.metadata.json")
+        copy.write_text(json.dumps({**metadata, "table-uuid": str(uuid.uuid4())}))
+        rows.append((lake.catalog.name, "default", f"other{number}", f"file://{copy}", "TABLE"))
+    names = "catalog_name, table_namespace, table_name, metadata_location, iceberg_type"
+    with closing(sqlite3.connect(lake.settings.home / "catalog.db")) as connection, connection:
+        connection.executemany(f"INSERT INTO iceberg_tables ({names}) VALUES (?, ?, ?, ?, ?)", rows)
+
+
+def test_a_lineage_reads_no_metadata_of_tables_that_are_not_connected(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save("a", 1)
+    with track("one"):
+        Dataset("a").save("b")
+    with track("two"):
+        Dataset("b").save("c")
+    name_again("a", 200)
+    opened: list[str] = []
+    for reader in (Lake.read_file, FromInputFile.table_metadata):
+
+        def counted(first: Any, *arguments: Any, read: Any = reader) -> Any:
+            opened.append(str(arguments[0] if arguments else first.location))
+            return read(first, *arguments)
+
+        if reader is Lake.read_file:
+            monkeypatch.setattr(Lake, "read_file", counted)
+        else:
+            monkeypatch.setattr(FromInputFile, "table_metadata", staticmethod(counted))
+    assert len(lineage("c").nodes) == 6
+    assert len(opened) >= 203, "the registry sees these tables for the first time"
+    opened.clear()
+    assert labels(lineage("c")) == ["c v1", "two", "b v1", "one", "a v1"]
+    loader = FactLoader(Lake.current())
+    loader.index(Roots(names=frozenset({"c"})), None, None)
+    assert {each.name for each in loader.tables.values()} == {"a", "b", "c"}
+    assert len(opened) <= 3
+    save("c", 2)
+    opened.clear()
+    assert len(lineage("c").nodes) == 7
+    assert len(opened) <= 4
+    Lake.current().close()
 
 
 @pytest.mark.live

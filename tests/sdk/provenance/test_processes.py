@@ -11,21 +11,27 @@ import time
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from lakefeed import Dataset, lineage, track
 from lakefeed.catalog import current_run
 from lakefeed.catalog.lake import Lake
-from lakefeed.provenance import run_store
+from lakefeed.catalog.version_uids import table_stem
 from lakefeed.provenance.lake_facts import read_tables
-from lakefeed.provenance.run_store import RegistryFacts
+from lakefeed.provenance.registry_facts import RegistryFacts, RunReader
+from lakefeed.records.record_registry import Registry
+from lakefeed.records.record_tables import RUN
 from tests.sdk.processes import Program
 
 pytestmark = pytest.mark.live
 
 
 def registry() -> RegistryFacts:
-    lake = Lake.current()
-    return run_store.read_facts(lake, read_tables(lake))
+    registry = Registry.open()
+    reader, stems = RunReader(), {table_stem(uuid): uuid for uuid in read_tables(Lake.current())}
+    with registry.read() as connection:
+        reader.read_runs(connection, connection.scalars(select(RUN.c.uid)).all())
+    return reader.facts(stems)
 
 
 def save(name: str, *values: int) -> None:

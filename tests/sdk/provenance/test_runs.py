@@ -17,16 +17,18 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from sqlalchemy import select
 
 import lakefeed
 from lakefeed import Dataset, Provenance, Run, track
 from lakefeed.catalog import current_run, running_code
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.properties import INPUTS
+from lakefeed.catalog.version_uids import table_stem
 from lakefeed.errors import DatasetNotFoundError, FileError, InvalidArgumentError, MissingFileError
-from lakefeed.provenance import code_capture, current, run_recorder, run_store
+from lakefeed.provenance import code_capture, current, run_recorder
 from lakefeed.provenance.lake_facts import read_tables
-from lakefeed.provenance.run_store import RegistryFacts
+from lakefeed.provenance.registry_facts import RegistryFacts, RunReader
 from lakefeed.records.record_registry import Registry
 from lakefeed.records.record_tables import FACT, RUN, TRANSFORM
 
@@ -36,8 +38,11 @@ def save(name: str, *values: int) -> Dataset:
 
 
 def registry() -> RegistryFacts:
-    lake = Lake.current()
-    return run_store.read_facts(lake, read_tables(lake))
+    registry = Registry.open()
+    reader, stems = RunReader(), {table_stem(uuid): uuid for uuid in read_tables(Lake.current())}
+    with registry.read() as connection:
+        reader.read_runs(connection, connection.scalars(select(RUN.c.uid)).all())
+    return reader.facts(stems)
 
 
 def inputs_of_commit(name: str) -> Any:

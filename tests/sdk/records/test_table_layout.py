@@ -13,7 +13,7 @@ from lakefeed.catalog.version_uids import random_uid, table_stem, text_uid, vers
 from lakefeed.config import Settings
 from lakefeed.errors import CatalogUnavailableError, ConfigError, UnsupportedError
 from lakefeed.records.record_tables import META, METADATA, RECORD, SYNCED
-from lakefeed.records.table_layout import ensure_layout
+from lakefeed.records.table_layout import MIGRATIONS, ensure_layout
 
 OLD = {"uid": "u", "stem": "s", "revision": 1, "kind": "dataset", "created": 0, "updated": 0}
 
@@ -39,16 +39,16 @@ def test_tables_are_made_once_again_when_dropped_and_migrated_by_number(tmp_path
         list(pool.map(lambda _: ensure_layout(database), range(4)))
     with database.write() as connection:
         connection.execute(RECORD.insert().values(**OLD))
-        connection.execute(SYNCED.insert().values(namespace="a", name="b"))
+        connection.execute(SYNCED.insert().values(namespace="a", name="b", location="c"))
     steps = []
 
-    def second(connection: object) -> None:
-        steps.append(2)
+    def third(connection: object) -> None:
+        steps.append(3)
 
-    ensure_layout(database, {2: second})
-    ensure_layout(database, {2: second})
-    assert steps == [2]
-    with pytest.raises(UnsupportedError, match="layout 2"):
+    ensure_layout(database, {**MIGRATIONS, 3: third})
+    ensure_layout(database, {**MIGRATIONS, 3: third})
+    assert steps == [3]
+    with pytest.raises(UnsupportedError, match="layout 3"):
         ensure_layout(database)
     with database.write() as connection:
         assert connection.scalar(select(RECORD.c.uid)) == "u"
@@ -57,7 +57,7 @@ def test_tables_are_made_once_again_when_dropped_and_migrated_by_number(tmp_path
     ensure_layout(database)
     with database.read() as connection:
         assert METADATA.tables.keys() <= set(inspect(connection).get_table_names())
-        assert connection.scalar(select(SYNCED.c.name)) is None  # all versions are to be read again
+        assert connection.execute(select(SYNCED.c.name, SYNCED.c.location)).all() == [("b", None)], "to be read again"
 
 
 def test_a_failed_transaction_changes_nothing_and_a_broken_database_is_named(tmp_path: Path) -> None:

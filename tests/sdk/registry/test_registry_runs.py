@@ -48,6 +48,8 @@ def test_runs_lead_from_inputs_to_outputs(lake: Lake, tmp_path: object) -> None:
     assert {"doubling", "source 1", "doubled 1"} <= labels
     assert "doubling" in {node.label for node in ln.lineage(file).nodes}
     assert "doubled 1" in {node.label for node in ln.lineage(found.run).nodes}
+    for each in (found, file, found.run):
+        assert lakefeed.lineage(each).nodes == ln.lineage(each).nodes
     with pytest.raises(InUseError, match="run reading a file"):
         file.delete(permanent=True)
     with pytest.raises(InUseError, match="run doubling") as caught:

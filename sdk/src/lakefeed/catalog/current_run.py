@@ -26,7 +26,7 @@ MAX_INPUTS = 100
 """Inputs that a commit names. It gives the number of the others."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class VersionRead:
     """A version that a run has read.
 
@@ -70,7 +70,8 @@ class VersionRead:
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain values, without those that are not known."""
-        return {name: value for name, value in self.__dict__.items() if value is not None and name != "at"}
+        values = ((name, getattr(self, name)) for name in self.__dataclass_fields__ if name != "at")
+        return {name: value for name, value in values if value is not None}
 
     @classmethod
     def from_json(cls, value: Any, at: int) -> VersionRead | None:

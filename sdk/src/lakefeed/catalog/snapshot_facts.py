@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.properties import HAS_COLUMN_FILES, ROWS, VERSION_NUMBERS
@@ -18,6 +18,9 @@ from lakefeed.catalog.properties import HAS_COLUMN_FILES, ROWS, VERSION_NUMBERS
 if TYPE_CHECKING:
     from pyiceberg.table import Table
     from pyiceberg.typedef import Identifier
+
+Columns: TypeAlias = tuple[tuple[str, str], ...]
+"""The names and types of columns."""
 
 GZIP_MAGIC = b"\x1f\x8b"
 
@@ -33,6 +36,9 @@ class SnapshotFacts:
         rows: the number of rows.
         bytes: the size of its data files.
         summary: the entries of the snapshot summary.
+        parent_id: the id of the parent snapshot; None for the first.
+        manifests: the location of the manifest list.
+        schema_id: the id of the schema.
     """
 
     version: int
@@ -41,6 +47,9 @@ class SnapshotFacts:
     rows: int
     bytes: int
     summary: Mapping[str, str]
+    parent_id: int | None = None
+    manifests: str = ""
+    schema_id: int | None = None
 
 
 @dataclass(frozen=True)
@@ -51,11 +60,20 @@ class TableFacts:
         table_uuid: the uuid of the table.
         properties: the table properties.
         versions: the versions, newest first.
+        location: the folder of the table.
+        schemas: the schemas, as the metadata file has them.
     """
 
     table_uuid: str
     properties: Mapping[str, str]
     versions: tuple[SnapshotFacts, ...]
+    location: str = ""
+    schemas: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def columns(self) -> dict[int, Columns]:
+        """The names and types of the columns of each schema, by its id."""
+        return {int(each.get("schema-id") or 0): _columns(each) for each in self.schemas}
 
 
 def read_table_facts(lake: Lake, identifier: Identifier, location: str) -> TableFacts:
@@ -109,7 +127,8 @@ def _facts_of_json(metadata: Mapping[str, Any]) -> TableFacts | None:
     known = tuple(each for each in versions if each is not None)
     if len(known) < len(versions):
         return None
-    return TableFacts(str(metadata["table-uuid"]), properties, known)
+    location = str(metadata.get("location") or "").rstrip("/")
+    return TableFacts(str(metadata["table-uuid"]), properties, known, location, metadata.get("schemas") or ())
 
 
 def _version_of_json(snapshot: Mapping[str, Any]) -> SnapshotFacts | None:
@@ -124,6 +143,9 @@ def _version_of_json(snapshot: Mapping[str, Any]) -> SnapshotFacts | None:
         int(rows),
         int(summary.get("total-files-size", 0)),
         summary,
+        snapshot.get("parent-snapshot-id"),
+        snapshot.get("manifest-list") or "",
+        snapshot.get("schema-id"),
     )
 
 
@@ -143,7 +165,36 @@ def _facts_of_table(table: Table) -> TableFacts:
                 row_totals.count_rows(each, table),
                 int(summary.get("total-files-size", 0)),
                 summary,
+                each.parent_snapshot_id,
+                each.manifest_list or "",
+                each.schema_id,
             )
             for each, summary in zip(lineage, summaries, strict=True)
         ),
+        table.metadata.location.rstrip("/"),
+        [json.loads(each.model_dump_json()) for each in table.metadata.schemas],
     )
+
+
+def columns_of(table: Table) -> Columns:
+    """Returns the names and types of the columns of a table."""
+    return _columns(json.loads(table.schema().model_dump_json()))
+
+
+def _columns(schema: Mapping[str, Any]) -> Columns:
+    return tuple((str(each["name"]), _type_text(each["type"])) for each in schema.get("fields") or ())
+
+
+def _type_text(value: Any) -> str:
+    """Returns a type of Iceberg as text, such as ``list<long>``."""
+    if not isinstance(value, dict):
+        return str(value)
+    match value.get("type"):
+        case "struct":
+            return f"struct<{', '.join(f'{name}: {text}' for name, text in _columns(value))}>"
+        case "list":
+            return f"list<{_type_text(value.get('element'))}>"
+        case "map":
+            return f"map<{_type_text(value.get('key'))}, {_type_text(value.get('value'))}>"
+        case other:
+            return str(other)

@@ -104,6 +104,9 @@ class Table:
         """The lake of the table."""
         return self._home
 
+    def __lakefeed_lineage__(self) -> tuple[str, Lake]:
+        return self._identifier, self._home
+
     @property
     def identifier(self) -> str:
         """The full name."""

@@ -20,10 +20,10 @@ from urllib.parse import urlsplit
 
 from lakefeed.catalog.current_run import RunState
 from lakefeed.catalog.lake import Lake
+from lakefeed.catalog.snapshot_facts import columns_of
 from lakefeed.config import OpenLineageSettings
 from lakefeed.errors import LakefeedError
 from lakefeed.provenance import open_lineage
-from lakefeed.provenance.lake_facts import columns_of
 from lakefeed.provenance.open_lineage import EventDataset, EventRun
 from lakefeed.provenance.run_record import RunRecord
 from lakefeed.storage.urls import redact

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ NodeKind: TypeAlias = Literal["version", "run", "code", "file", "column"]
 EdgeKind: TypeAlias = Literal["read", "wrote", "previous", "copy", "code"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LineageNode:
     """A node of a lineage.
 
@@ -46,7 +46,7 @@ class LineageNode:
     column_sources: Mapping[str, Sequence[tuple[str, str]]] | None = field(default=None, compare=False, repr=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LineageEdge:
     """An edge of a lineage: ``target`` was made of ``source``.
 
@@ -135,10 +135,11 @@ class Lineage:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the nodes and edges as plain values."""
-        hidden = ("columns", "column_sources")
+        nodes = [each.name for each in fields(LineageNode) if each.name not in ("columns", "column_sources")]
+        edges = [each.name for each in fields(LineageEdge)]
         return {
-            "nodes": [{name: value for name, value in vars(node).items() if name not in hidden} for node in self.nodes],
-            "edges": [dict(vars(edge)) for edge in self.edges],
+            "nodes": [{name: getattr(node, name) for name in nodes} for node in self.nodes],
+            "edges": [{name: getattr(edge, name) for name in edges} for edge in self.edges],
         }
 
     def _repr_html_(self) -> str:

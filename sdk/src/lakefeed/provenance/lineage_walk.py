@@ -24,6 +24,7 @@ class LineageWalk:
     index: OriginIndex
     nodes: dict[str, LineageNode] = field(default_factory=dict)
     edges: dict[tuple[str, str, EdgeKind], LineageEdge] = field(default_factory=dict)
+    _writers: dict[DataKey, str | None] = field(default_factory=dict)
 
     def lineage(self, starts: Iterable[DataKey | RunKey], up: int | None, down: int | None) -> Lineage:
         """Returns the lineage of some versions, files or runs. ``up`` and ``down``: the most steps; None for all."""
@@ -81,6 +82,8 @@ class LineageWalk:
                 queue.append((output, steps + 1))
             if isinstance(key, VersionKey):
                 for run, read in self.index.readers.get(key, ()):
+                    if (_data_id(key), _run_id(run), "read") in self.edges:
+                        continue
                     self._add_run(run, steps + 1)
                     self._link_read(Origin(key, "read", read.since), run)
 
@@ -95,8 +98,9 @@ class LineageWalk:
         name = table.name if table is not None else read.dataset if read is not None else f"table {key.table}"
         state = "deleted" if table is None else table.state
         facts: dict[str, Any] = {"table": key.table}
+        if (version is None or version.is_gone) and state == "present":
+            state = "expired"
         if version is None:
-            state = "expired" if state == "present" else state
             return LineageNode(_data_id(key), "version", name, f"{name} v{key.number}", key.number, state, steps, None)
         facts |= {"snapshot": version.snapshot, "rows": version.rows, "user": version.user, "message": version.message}
         facts |= {"label": version.label, "run": version.run, "code": version.code, "routine": version.routine}
@@ -125,6 +129,11 @@ class LineageWalk:
 
     def _add_writer(self, key: DataKey, steps: int) -> str | None:
         """Adds the run, or else the code, that wrote a version or file. Returns the id of the run."""
+        if key not in self._writers:
+            self._writers[key] = self._find_writer(key, steps)
+        return self._writers[key]
+
+    def _find_writer(self, key: DataKey, steps: int) -> str | None:
         if isinstance(key, VersionKey) and self.index.original_of(key) is not None:
             return None
         run = self.index.run_of(key)
@@ -179,12 +188,15 @@ class LineageWalk:
         self._add_edge(_data_id(origin.source), _data_id(output), kind)
 
     def _link_read(self, origin: Origin, run: str) -> None:
-        self._add_run(run, self.nodes[_data_id(origin.source)].steps)
+        source = _data_id(origin.source)
+        if (source, _run_id(run), "read") in self.edges:
+            return
+        self._add_run(run, self.nodes[source].steps)
         read = self._read_of(origin, run)
         facts = {"since": origin.since, "plan": read and read.plan, "seed": read and read.seed}
         facts["epoch"] = read.epoch if read is not None else None
         known = {name: value for name, value in facts.items() if value is not None}
-        self._add_edge(_data_id(origin.source), _run_id(run), "read", known)
+        self._add_edge(source, _run_id(run), "read", known)
 
     def _read_of(self, origin: Origin, run: str) -> Any:
         key = origin.source

@@ -9,8 +9,8 @@ from functools import cached_property
 from typing import NamedTuple
 
 from lakefeed.catalog.current_run import ReadKey, VersionRead
-from lakefeed.provenance.lake_facts import SourceSpan, TableFact, VersionFact
-from lakefeed.provenance.run_store import FileFact, RegistryFacts
+from lakefeed.provenance.registry_facts import FileFact, RegistryFacts
+from lakefeed.records.origin_facts import SourceSpan, TableFact, VersionFact
 
 
 class VersionKey(NamedTuple):
@@ -57,7 +57,7 @@ class OriginIndex:
 
     def __post_init__(self) -> None:
         for uuid, table in self.tables.items():
-            for name in {table.name, table.first_name or table.name}:
+            for name in table.names:
                 self.names[name].append(uuid)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Runs in the registry: written by their processes, read for lineages.
+"""Runs in the registry, as their processes write them.
 
 A run is found by its id, the text in the commits of its versions; its uid is a function of that. Several processes may
 write one run: each adds its inputs, and the last end counts.
@@ -7,8 +7,7 @@ write one run: each adds its inputs, and the last end counts.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import Connection, Table, select, update
@@ -16,9 +15,9 @@ from sqlalchemy import Connection, Table, select, update
 from lakefeed.catalog.current_run import VersionRead
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.running_code import RunningCode
-from lakefeed.catalog.version_uids import ALPHABET, STEM_CHARACTERS, random_uid, revision_uid, table_stem, text_uid
-from lakefeed.provenance.lake_facts import canonical_run
-from lakefeed.provenance.run_record import RunRecord, RunStatus, now_ms
+from lakefeed.catalog.version_uids import STEM_CHARACTERS, random_uid, revision_uid, text_uid
+from lakefeed.provenance.registry_facts import FileFact
+from lakefeed.provenance.run_record import RunRecord, now_ms
 from lakefeed.records.inserts import insert_new
 from lakefeed.records.record_registry import Registry
 from lakefeed.records.record_tables import FACT, INPUT, RECORD, RUN, TRANSFORM, USER
@@ -27,43 +26,6 @@ from lakefeed.run.write_context import content_saving
 
 SOURCE_FACT: Final = "source"
 CODE_KIND: Final = "code"
-
-
-@dataclass(frozen=True)
-class RunFact:
-    """A run, as the registry has it."""
-
-    id: str
-    name: str
-    status: str
-    code: str | None = None
-    params: Mapping[str, Any] = field(default_factory=dict)
-    user: str | None = None
-    parent: str | None = None
-    error: str | None = None
-    started: int | None = None
-    finished: int | None = None
-
-
-@dataclass(frozen=True)
-class FileFact:
-    """A file that a run has registered."""
-
-    uid: str
-    name: str
-    sha256: str
-    size: int
-    run: str | None
-    at: int
-
-
-@dataclass(frozen=True)
-class RegistryFacts:
-    """The runs by id, their inputs by the id of the run, and the registered files by uid."""
-
-    runs: Mapping[str, RunFact] = field(default_factory=dict)
-    inputs: Mapping[str, tuple[VersionRead, ...]] = field(default_factory=dict)
-    files: Mapping[str, FileFact] = field(default_factory=dict)
 
 
 def transform_uid(code: RunningCode) -> str:
@@ -78,10 +40,6 @@ def _transform_key(code: RunningCode) -> str:
 def _transform_version(code: RunningCode) -> str:
     """Returns the version of code: the digest of its source, and the commit."""
     return code.text.removeprefix(code.name).strip()
-
-
-def _code_text(row: Any) -> str:
-    return f"{row.name or row.key} {row.version}".strip()
 
 
 def write_run(lake: Lake, record: RunRecord, environment: Mapping[str, Any], reads: Sequence[VersionRead]) -> None:
@@ -193,78 +151,3 @@ def merge(
         if connection.execute(update(table).where(*(table.c[n] == v for n, v in key.items())).values(**kept)).rowcount:
             return
     insert_new(connection, table, [{**key, **columns}])
-
-
-def read_facts(lake: Lake, tables: Iterable[str]) -> RegistryFacts:
-    """Returns the runs, their inputs and the registered files.
-
-    Args:
-        lake: the lake.
-        tables: the uuids of tables, by which inputs are known.
-
-    Raises:
-        CatalogUnavailableError: the database of the registry cannot be used.
-    """
-    stems = {table_stem(each): each for each in tables}
-    with Registry.open(lake).read() as connection:
-        code = {str(row.uid): _code_text(row) for row in connection.execute(TRANSFORM.select())}
-        rows = list(connection.execute(RUN.select()))
-        ids = {str(row.uid): canonical_run(row.external) or str(row.uid) for row in rows}
-        rows.sort(key=lambda row: row.name is not None)  # a run of Dagster may have a row for each form of its id
-        runs = {ids[str(row.uid)]: _run_fact(row, code, ids) for row in rows}
-        inputs: dict[str, list[VersionRead]] = {}
-        for row in connection.execute(INPUT.select().order_by(INPUT.c.at)):
-            read = _read(row, stems)
-            if read is not None:
-                inputs.setdefault(ids.get(str(row.run), str(row.run)), []).append(read)
-        files = {str(row.uid): _file_fact(row, ids) for row in connection.execute(_files())}
-    return RegistryFacts(runs, {run: tuple(reads) for run, reads in inputs.items()}, files)
-
-
-def _files() -> Any:
-    columns = (RECORD.c.uid, RECORD.c.name, RECORD.c.sha256, RECORD.c.size, RECORD.c.run, RECORD.c.created)
-    return select(*columns).where(RECORD.c.kind == FILE_KIND, RECORD.c.sha256.is_not(None)).order_by(RECORD.c.id)
-
-
-def _run_fact(row: Any, code: Mapping[str, str], ids: Mapping[str, str]) -> RunFact:
-    run_id, facts = ids[str(row.uid)], _json(row.facts_json)
-    return RunFact(
-        run_id,
-        str(row.name or ""),
-        str(row.status),
-        code.get(row.transform),
-        _json(row.params_json),
-        row.user,
-        ids.get(row.parent) if row.parent is not None else None,
-        facts.get("error"),
-        row.started,
-        row.finished if row.status != RunStatus.RUNNING else None,
-    )
-
-
-def _file_fact(row: Any, ids: Mapping[str, str]) -> FileFact:
-    run = None if row.run is None else ids.get(row.run, str(row.run))
-    return FileFact(str(row.uid), str(row.name), str(row.sha256), int(row.size or 0), run, int(row.created))
-
-
-def _read(row: Any, stems: Mapping[str, str]) -> VersionRead | None:
-    stem, revision = str(row.record)[:STEM_CHARACTERS], str(row.record)[STEM_CHARACTERS:]
-    table = stems.get(stem)
-    if table is None:
-        return None
-    return VersionRead(
-        "", table, revision_number(revision), 0, row.from_revision, row.plan, row.seed, row.epoch, int(row.at or 0)
-    )
-
-
-def revision_number(text: str) -> int:
-    """Returns the number that a revision in base 62 means."""
-    number = 0
-    for digit in text:
-        number = number * len(ALPHABET) + ALPHABET.index(digit)
-    return number
-
-
-def _json(text: str | None) -> dict[str, Any]:
-    value = json.loads(text or "{}")
-    return value if isinstance(value, dict) else {}

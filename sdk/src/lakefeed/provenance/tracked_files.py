@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -14,6 +14,7 @@ from lakefeed.catalog.current_run import Output
 from lakefeed.catalog.lake import Lake
 from lakefeed.errors import FileError, InvalidArgumentError, MissingFileError
 from lakefeed.provenance import run_store
+from lakefeed.provenance.origin_index import FileKey
 from lakefeed.records.record_registry import Registry
 from lakefeed.run.write_context import content_saving
 
@@ -38,10 +39,15 @@ class LoggedFile:
     sha256: str
     size: int
     run: str
+    _lake: Lake | None = field(default=None, repr=False, compare=False)
 
     def read(self) -> bytes:
         """Returns the content, from the blob store."""
-        return Lake.current().blobs.read(self.sha256)
+        lake = Lake.current() if self._lake is None else self._lake
+        return lake.blobs.read(self.sha256)
+
+    def __lakefeed_lineage__(self) -> tuple[FileKey, Lake]:
+        return FileKey(self.uid), Lake.current() if self._lake is None else self._lake
 
 
 def log_file(lake: Lake, recorder: RunRecorder, path: Any, key: Any) -> LoggedFile:
@@ -61,7 +67,7 @@ def log_file(lake: Lake, recorder: RunRecorder, path: Any, key: Any) -> LoggedFi
                 connection, recorder.record, name, name if key is None else key, blob.sha256, blob.size
             )
     current_run.add_output(Output(fact.name, fact.sha256, None, fact.size))
-    return LoggedFile(fact.uid, fact.name, fact.sha256, fact.size, recorder.record.id)
+    return LoggedFile(fact.uid, fact.name, fact.sha256, fact.size, recorder.record.id, lake)
 
 
 def _check_path(path: Any) -> Path:

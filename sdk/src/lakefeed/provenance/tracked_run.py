@@ -21,6 +21,7 @@ from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.running_code import RunningCode
 from lakefeed.errors import InvalidArgumentError
 from lakefeed.provenance import code_capture
+from lakefeed.provenance.origin_index import RunKey
 from lakefeed.provenance.run_record import RunRecord, RunStatus
 from lakefeed.provenance.run_recorder import RunRecorder
 from lakefeed.provenance.tracked_files import LoggedFile, log_file
@@ -154,6 +155,9 @@ class Run:
         for inner in _begun_after(self):
             inner._end(_status_of(error))
         self._end(_status_of(error), None if error is None else f"{type(error).__name__}: {error}"[:1000])
+
+    def __lakefeed_lineage__(self) -> tuple[RunKey, Lake]:
+        return RunKey(self.id), self._lake
 
     def __repr__(self) -> str:
         return f"Run({self.name!r}, id={self.id!r}, status={str(self.status)!r})"

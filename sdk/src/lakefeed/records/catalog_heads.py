@@ -108,7 +108,7 @@ class CatalogHeads:
     def changes(self, connection: Connection) -> Changes:
         """Returns the tables that were changed, made or removed since the registry has read them."""
         if not self._is_catalog:
-            return _compare(self._all_heads(), connection)
+            return _compare(self.all_heads(), connection)
         if not self._has_pointers:
             self._has_pointers = _has_pointers(connection)
             if not self._has_pointers:
@@ -132,7 +132,8 @@ class CatalogHeads:
             current |= {TableName(row[0], row[1]): str(row[2]) for row in rows}
         return current
 
-    def _all_heads(self) -> dict[TableName, str]:
+    def all_heads(self) -> dict[TableName, str]:
+        """Returns the location of the metadata of each dataset, also in the trash, as the catalog has it."""
         from lakefeed.catalog.sql_catalog import LakeSqlCatalog
 
         catalog = self._lake.catalog

@@ -21,7 +21,7 @@ from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.registry_database import RegistryDatabase
 from lakefeed.catalog.snapshot_facts import TableFacts, read_table_facts
 from lakefeed.errors import FileError
-from lakefeed.records import feature_rows, label_rows
+from lakefeed.records import feature_rows, label_rows, origin_rows
 from lakefeed.records.catalog_heads import CatalogHeads, TableName
 from lakefeed.records.inserts import chunks, insert_new, put
 from lakefeed.records.latest_rows import refresh_latest
@@ -167,6 +167,7 @@ def _project(connection: Connection, tables: Sequence[SyncedTable], known: Mappi
             name = table.name
             moved.append({"uuid": uuid, "namespace": name.namespace, "table": name.name, "dataset": table.dataset})
     _insert(connection, rows)
+    origin_rows.write_origins(connection, tables, presences)
     _rename(connection, moved)
     if returned or gone:
         connection.execute(_SET_PRESENCE, [*returned, *gone])
@@ -251,6 +252,7 @@ def _retire(connection: Connection, missing: Mapping[TableName, str | None], uui
             of_table = and_(RECORD.c.table_uuid == uuid, RECORD.c.presence != int(Presence.GONE))
             stems |= set(connection.scalars(select(RECORD.c.stem).where(of_table).limit(1)))
             connection.execute(update(RECORD).where(of_table).values(presence=int(Presence.GONE)))
+            origin_rows.mark_deleted(connection, uuid)
     return stems
 
 

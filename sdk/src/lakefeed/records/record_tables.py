@@ -185,6 +185,47 @@ PARENT: Final = Table(
 )
 """The records that a record consists of, or was merged from, in this order: a dataset of files has its files."""
 
+TABLE: Final = Table(
+    f"{PREFIX}table",
+    METADATA,
+    Column("uuid", Text, primary_key=True),
+    Column("stem", Text, nullable=False),
+    Column("namespace", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("first_name", Text),  # of a dataset that was renamed
+    Column("presence", SmallInteger, nullable=False, server_default="0"),
+    Column("location", Text, nullable=False, server_default=""),  # the folder
+    Column("schemas_json", Text),  # the names and types of the columns, by the id of the schema
+    Index(f"{PREFIX}table_stem", "stem"),
+    Index(f"{PREFIX}table_name", "namespace", "name"),
+    Index(f"{PREFIX}table_first_name", "first_name"),
+)
+"""The datasets of the lake. Those that were deleted stay, so that lineages name them."""
+
+ORIGIN: Final = Table(
+    f"{PREFIX}origin",
+    METADATA,
+    Column("table_uuid", Text, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("snapshot", BigInteger, nullable=False),
+    Column("run", Text),  # as the commit names it
+    Column("json", Text, nullable=False),  # see `lakefeed.records.origin_facts`
+    PrimaryKeyConstraint("table_uuid", "revision"),
+    Index(f"{PREFIX}origin_snapshot", "snapshot"),
+    Index(f"{PREFIX}origin_run", "run"),
+)
+"""What the commits of versions say about their origin, for lineages. A version that has expired keeps its row."""
+
+UPSTREAM: Final = Table(
+    f"{PREFIX}upstream",
+    METADATA,
+    Column("table_uuid", Text, nullable=False),
+    Column("source", Text, nullable=False),  # the uuid of a table, "name:…" of a dataset, or "snapshot:…"
+    PrimaryKeyConstraint("table_uuid", "source"),
+    Index(f"{PREFIX}upstream_source", "source"),
+)
+"""The sources of all versions of a table, so that a lineage reads only tables that are connected."""
+
 LABEL: Final = Table(
     f"{PREFIX}label",
     METADATA,

@@ -10,15 +10,25 @@ from sqlalchemy import Connection, inspect, select, text, update
 
 from lakefeed.catalog.registry_database import RegistryDatabase
 from lakefeed.errors import UnsupportedError
-from lakefeed.records.record_tables import META, METADATA, RECORD, SYNCED
+from lakefeed.records.record_tables import META, METADATA, ORIGIN, RECORD, SYNCED, TABLE, UPSTREAM
 
 LAYOUT_KEY: Final = "layout"
 FIRST_LAYOUT: Final = 1
 ADVISORY_LOCK: Final = 0x6C616B65
 """The key of the lock under which processes change the layout in PostgreSQL."""
 
-MIGRATIONS: Final[Mapping[int, Callable[[Connection], None]]] = MappingProxyType({})
+
+def _read_all_again(connection: Connection) -> None:
+    """Makes layout 2, which has the origins of versions: all tables of the lake count as unread."""
+    if inspect(connection).has_table(SYNCED.name):
+        connection.execute(update(SYNCED).values(location=None))
+
+
+MIGRATIONS: Final[Mapping[int, Callable[[Connection], None]]] = MappingProxyType({2: _read_all_again})
 """For each layout after the first, the function that makes it of the one before. A table may be missing."""
+
+FILLED: Final = frozenset({RECORD.name, TABLE.name, ORIGIN.name, UPSTREAM.name})
+"""The tables that are filled from the commits of the lake."""
 
 
 def ensure_layout(
@@ -26,7 +36,7 @@ def ensure_layout(
 ) -> None:
     """Makes the tables, or brings those of an older version of lakefeed up to date.
 
-    Tables that were dropped are made again. If that of the records was, all versions of the lake count as unread.
+    Tables that were dropped are made again. If they have facts of commits, all versions of the lake count as unread.
 
     Raises:
         UnsupportedError: the tables are of a newer version of lakefeed.
@@ -50,8 +60,9 @@ def ensure_layout(
             if number > present:
                 migrations[number](connection)
         METADATA.create_all(connection, checkfirst=True)
-        if RECORD.name not in names and SYNCED.name in names:
-            connection.execute(SYNCED.delete())
+        if not names >= FILLED and SYNCED.name in names:
+            connection.execute(update(SYNCED).values(location=None))
+            connection.execute(TABLE.delete())
         _write(connection, newest)
 
 

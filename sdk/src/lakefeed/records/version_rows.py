@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
 from lakefeed.catalog.properties import (
@@ -62,6 +63,11 @@ class SyncedTable:
     def stem(self) -> str:
         """The part of the uids that its versions share."""
         return table_stem(self.facts.table_uuid)
+
+    @cached_property
+    def by_snapshot(self) -> Mapping[int, SnapshotFacts]:
+        """Its versions by the ids of their snapshots."""
+        return {each.snapshot_id: each for each in self.facts.versions}
 
     @property
     def presence(self) -> Presence:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from lakefeed.provenance.origin_index import FileKey, VersionKey
+from lakefeed.records.record_tables import Presence
+from lakefeed.records.version_rows import FILE_KIND
 from lakefeed.registry import chain_versions, query_results, record_lineage
 from lakefeed.registry.feature_records import FeatureSets
 from lakefeed.registry.label_records import RecordLabels
@@ -14,6 +17,8 @@ from lakefeed.registry.storage_records import Storage, User
 if TYPE_CHECKING:
     import pandas as pd
 
+    from lakefeed.catalog.lake import Lake
+    from lakefeed.dataset import Dataset as Rows
     from lakefeed.provenance import Lineage
     from lakefeed.registry.query_results import Query
 
@@ -122,6 +127,14 @@ class DescribedRecord(Record):
     def input_of(self) -> list[Run]:
         """The runs that have read the record."""
         return [] if self._row is None else runs_with_input(self._record_lake, self._row["uid"])
+
+    def __lakefeed_lineage__(self) -> tuple[FileKey | VersionKey | Rows, Lake]:
+        row = self._current_row("lineage")
+        if row["kind"] == FILE_KIND:
+            return FileKey(row["uid"]), self._record_lake
+        if row["presence"] == Presence.GONE:  # the lineage names it still
+            return VersionKey(row["table_uuid"], row["revision"]), self._record_lake
+        return self.dataset, self._record_lake  # type: ignore[attr-defined]  # of `Dataset`
 
     def view_lineage(self) -> Lineage:
         """Returns the lineage of the record, as data and as a picture, which notebooks show.

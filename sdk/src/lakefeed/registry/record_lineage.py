@@ -5,12 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lakefeed import provenance
-from lakefeed.provenance.origin_index import VersionKey
 from lakefeed.provenance.tracked_run import current as current_run
 from lakefeed.provenance.tracked_run import track
-from lakefeed.records.record_tables import Presence
-from lakefeed.registry.record_base import Record
-from lakefeed.registry.run_records import Run
 
 if TYPE_CHECKING:
     from lakefeed.provenance import Lineage
@@ -40,20 +36,4 @@ def lineage(x: Any, up: int | None = None, down: int | None = None) -> Lineage:
         >>> [node.kind for node in lineage(numbers).nodes if node.label == "making numbers"]
         ['run']
     """
-    return provenance.lineage(_thing_of(x), up, down)
-
-
-def _thing_of(x: Any) -> Any:
-    """Returns the thing that lineages know of a record."""
-    from lakefeed.registry.file_records import File
-
-    if isinstance(x, Run):
-        return x.external or x.uid
-    if isinstance(x, File):
-        return x._require_row("lineage")["uid"]
-    if not isinstance(x, Record):
-        return x
-    row = x._current_row("lineage")
-    if row["presence"] == Presence.GONE:  # the lineage names it still
-        return VersionKey(row["table_uuid"], row["revision"])
-    return x.dataset  # type: ignore[attr-defined]  # a Dataset
+    return provenance.lineage(x, up, down)

@@ -12,6 +12,7 @@ from lakefeed._validate import check_text
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.version_uids import random_uid
 from lakefeed.errors import InvalidArgumentError
+from lakefeed.provenance.origin_index import RunKey
 from lakefeed.records.entities import RUN_ENTITY, TRANSFORM_ENTITY
 from lakefeed.records.inserts import insert_new, now_ms
 from lakefeed.records.record_registry import Registry
@@ -100,6 +101,9 @@ class Run(TableRecord):
 
     def __init__(self) -> None:
         raise TypeError("a run is begun by track(), and found by Run.get(uid) or Run.filter()")
+
+    def __lakefeed_lineage__(self) -> tuple[RunKey, Lake]:
+        return RunKey(self._row["external"] or self._row["uid"]), self._record_lake
 
     @property
     def transform(self) -> Transform | None:
