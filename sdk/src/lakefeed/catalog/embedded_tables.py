@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Self
 
+from cachetools import LRUCache
 from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.io import PY_IO_IMPL, load_file_io
 from pyiceberg.serializers import FromInputFile
@@ -19,7 +21,7 @@ from pyiceberg.table import Table
 from lakefeed.catalog import file_io
 from lakefeed.catalog.durability import local_path
 from lakefeed.catalog.embedded_pointers import EmbeddedPointers
-from lakefeed.catalog.metadata_cache import MetadataCache
+from lakefeed.catalog.metadata_cache import METADATA_CACHE_SIZE, MetadataCache
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -81,6 +83,8 @@ class EmbeddedTables:
         self._properties = properties
         self._open_catalog = open_catalog
         self._metadata_cache = metadata_cache
+        self._lock = threading.Lock()
+        self._ios: LRUCache[str, FileIO] = LRUCache(METADATA_CACHE_SIZE)
 
     @classmethod
     def of(
@@ -117,8 +121,18 @@ class EmbeddedTables:
         if location is None:
             raise NoSuchTableError(f"Table does not exist: {'.'.join(identifier)}")
         metadata = self._metadata(location)
-        io = file_io.open_io(self._properties, metadata.properties, location)
-        return EmbeddedTable(identifier, metadata, location, io, self._open_catalog)
+        return EmbeddedTable(identifier, metadata, location, self._io(metadata, location), self._open_catalog)
+
+    def _io(self, metadata: TableMetadata, location: str) -> FileIO:
+        """Returns the FileIO of a table. Tables of a local warehouse get the one that they had."""
+        with self._lock:
+            io = self._ios.get(location)
+        if io is None:
+            io = file_io.open_io(self._properties, metadata.properties, location)
+            if self._pointers.roots is not None:
+                with self._lock:
+                    self._ios[location] = io
+        return io
 
     def _metadata(self, location: str) -> TableMetadata:
         metadata = self._metadata_cache.get(location)

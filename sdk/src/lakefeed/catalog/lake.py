@@ -10,6 +10,7 @@ import sqlite3
 import threading
 import uuid
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from cachetools import LRUCache
@@ -105,6 +106,11 @@ class Lake:
             lake = _current.get(key) or cls(settings)
             _current[key] = lake
             return lake
+
+    @cached_property
+    def key(self) -> str:
+        """The settings as text, which identifies the lake."""
+        return self.settings.model_dump_json()
 
     @property
     def catalog(self) -> Catalog:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -76,11 +77,17 @@ def field_of_index(term: Any, name: str) -> tuple[str, str]:
     Raises:
         InvalidArgumentError: it is not a field of an index.
     """
-    if isinstance(term, Term) and term.is_column:
-        indexes = [each for each in tables_in(term.text) if each.startswith(INDEX)]
-        if indexes:
-            return indexes[0].removeprefix(INDEX), last_name(term)
+    field = _field_named(term.text) if isinstance(term, Term) and term.is_column else None
+    if field is not None:
+        return field
     raise InvalidArgumentError(f"{name} must be a field of an index, such as index['caption'], got {term!r:.80}")
+
+
+@lru_cache
+def _field_named(text: str) -> tuple[str, str] | None:
+    """Returns the index and the field that the text of a column names; None for the column of a table."""
+    indexes = [each for each in tables_in(text) if each.startswith(INDEX)]
+    return (indexes[0].removeprefix(INDEX), last_name(Term(text, is_column=True))) if indexes else None
 
 
 def _checked_boost(boost: Any) -> float:

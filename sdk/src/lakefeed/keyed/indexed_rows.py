@@ -57,7 +57,7 @@ class IndexedRows:
             ColumnNotFoundError: a column of the index was dropped or renamed.
         """
         name, table = _find_table(lake, definition)
-        key = (lake.settings.model_dump_json(), table.metadata_location, name, definition.to_json())
+        key = (lake.key, table.metadata_location, name, definition.to_json())
         with _newest_lock:
             rows = _newest.get(key)
         if rows is None:

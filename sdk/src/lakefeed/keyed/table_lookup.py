@@ -28,7 +28,7 @@ def find_table(lake: Lake, name: str, table_uuid: str) -> tuple[str, Table] | No
         name: a name that the table had.
         table_uuid: the table.
     """
-    key = (_lake_key(lake), table_uuid)
+    key = (lake.key, table_uuid)
     with _names_lock:
         known = _names.get(key, name)
     for candidate in dict.fromkeys((known, name)):
@@ -54,7 +54,7 @@ def find_table_or_successor(lake: Lake, name: str, table_uuid: str) -> tuple[str
 
     None if there is neither.
     """
-    key = (_lake_key(lake), table_uuid)
+    key = (lake.key, table_uuid)
     with _names_lock:
         successor = _successors.get(key)
     table = _table(lake, name) if successor is not None else None
@@ -76,10 +76,6 @@ _names: LRUCache[tuple[str, str], str] = LRUCache(CACHED_NAMES)
 _successors: LRUCache[tuple[str, str], str] = LRUCache(CACHED_NAMES)
 """The uuid of the table that has the name of a deleted one, by the uuid of that."""
 _names_lock = threading.Lock()
-
-
-def _lake_key(lake: Lake) -> str:
-    return lake.settings.model_dump_json()
 
 
 def _has_uuid(table: Any, table_uuid: str) -> bool:
