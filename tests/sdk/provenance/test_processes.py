@@ -143,3 +143,39 @@ def test_scripts_end_their_runs(home: Path, tmp_path: Path) -> None:
     assert newest.run is None
     assert newest.code is not None
     assert newest.code.startswith("python -c sha256:")
+
+
+HANG = """
+    import sys, time
+    from lakefeed import Dataset, track
+
+    track("hanging", run_id=sys.argv[1])
+    Dataset("a").to_arrow()
+    Dataset("a").save(sys.argv[2])
+    time.sleep(0.5)
+    print("ready", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_killed_run_is_lost_and_one_that_another_process_goes_on_with_is_not(home: Path) -> None:
+    save("a", 1)
+    killed, shared = Program(HANG, "killed", "b"), Program(HANG, "shared", "c")
+    other = Program(HANG, "shared", "d")
+    for program in (killed, shared, other):
+        assert program.stdout.readline().strip() == "ready"
+
+    def states() -> dict[str, str]:
+        return {str(run.external): run.status for run in Registry.open().runs.all()}
+
+    assert states() == {"killed": "running", "shared": "running"}
+    for program in (killed, shared):
+        program.kill()
+        program.finish()
+    assert states() == {"killed": "lost", "shared": "running"}
+    (node,) = [each for each in lineage("b").nodes if each.kind == "run" and each.name == "hanging"][:1]
+    assert (node.state, node.facts["finished"] >= node.at) == ("lost", True)
+    assert lineage("b").openlineage()[-1]["eventType"] == "ABORT"
+    other.kill()
+    other.finish()
+    assert states() == {"killed": "lost", "shared": "lost"}

@@ -18,6 +18,7 @@ from lakefeed.errors import CatalogUnavailableError, FileError
 from lakefeed.provenance import lake_facts
 from lakefeed.provenance.origin_index import OriginIndex
 from lakefeed.provenance.registry_facts import RegistryFacts, RunReader, forms_of_run
+from lakefeed.records import lost_runs
 from lakefeed.records.origin_facts import TableFact, canonical_run
 from lakefeed.records.origin_rows import OriginReader
 from lakefeed.records.record_registry import Registry
@@ -59,7 +60,9 @@ class FactLoader:
     def begin(self) -> None:
         """Lets the registry catch up with the lake. Without its database, loads the facts of all commits."""
         try:
-            Registry.open(self.lake).catch_up()
+            registry = Registry.open(self.lake)
+            registry.catch_up()
+            lost_runs.mark_lost_runs(registry.database)
         except (CatalogUnavailableError, FileError) as error:
             self._load_commits(error)
 

@@ -21,7 +21,7 @@ FILLS: Final[Mapping[str, tuple[str, str]]] = {
     "column": ("#e3f0fb", "#2f76b5"),
 }
 """The fill and the line of a box, by kind."""
-GONE: Final = ("deleted", "expired", "trash", "failed", "aborted")
+GONE: Final = ("deleted", "expired", "trash", "failed", "aborted", "lost")
 STYLE: Final = (
     "text{font-family:ui-sans-serif,system-ui,sans-serif;fill:#1f2933}"
     ".l{font-size:12px}.s{font-size:10px;fill:#616e7c}.e{fill:none;stroke:#9aa5b1;stroke-width:1.4}"

@@ -38,7 +38,7 @@ def mermaid_text(lineage: Lineage) -> str:
 
 def _shape(node: LineageNode) -> str:
     opening, closing = SHAPES[node.kind]
-    state = f" ({node.state})" if node.state in ("trash", "deleted", "expired", "failed", "aborted") else ""
+    state = f" ({node.state})" if node.state in ("trash", "deleted", "expired", "failed", "aborted", "lost") else ""
     return f'{opening}"{_plain(node.label + state)}"{closing}'
 
 

@@ -19,7 +19,13 @@ PRODUCER: Final = "urn:lakefeed:sdk:openlineage:event"
 SPEC: Final = "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs"
 FACETS: Final = "https://openlineage.io/spec/facets"
 JOB_NAMESPACE: Final = "lakefeed"
-ENDS: Final[Mapping[str, str]] = {"completed": "COMPLETE", "failed": "FAIL", "aborted": "ABORT", "unknown": "COMPLETE"}
+ENDS: Final[Mapping[str, str]] = {
+    "completed": "COMPLETE",
+    "failed": "FAIL",
+    "aborted": "ABORT",
+    "lost": "ABORT",
+    "unknown": "COMPLETE",
+}
 
 
 @dataclass(frozen=True)

@@ -12,15 +12,17 @@ from enum import StrEnum
 from typing import Any
 
 from lakefeed.catalog.running_code import RunningCode
+from lakefeed.storage.disk.process_identity import ProcessIdentity
 
 
 class RunStatus(StrEnum):
-    """The state of a run."""
+    """The state of a run. LOST: its process ended without a word, as after SIGKILL."""
 
     RUNNING = "running"
     COMPLETED = "completed"
     FAILED = "failed"
     ABORTED = "aborted"
+    LOST = "lost"
 
 
 def now_ms() -> int:
@@ -53,7 +55,7 @@ class RunRecord:
         finished: the time of its end; None while it runs.
         user: the user of the operating system.
         host: the name of the machine.
-        pid: the number of the process.
+        process: the process.
     """
 
     id: str
@@ -69,7 +71,7 @@ class RunRecord:
     finished: int | None = None
     user: str = field(default_factory=_user)
     host: str = field(default_factory=platform.node)
-    pid: int = field(default_factory=os.getpid)
+    process: ProcessIdentity = field(default_factory=ProcessIdentity.own)
 
     def end(self, status: RunStatus, error: str | None) -> None:
         """Records the end of the run."""
@@ -77,5 +79,5 @@ class RunRecord:
 
     def facts(self) -> dict[str, Any]:
         """Returns the facts that have no column of their own."""
-        known = {"arguments": self.arguments, "host": self.host, "pid": self.pid, "error": self.error}
+        known = {"arguments": self.arguments, "host": self.host, "pid": self.process.pid, "error": self.error}
         return {name: value for name, value in known.items() if value}

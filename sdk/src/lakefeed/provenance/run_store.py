@@ -17,8 +17,9 @@ from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.running_code import RunningCode
 from lakefeed.catalog.version_uids import STEM_CHARACTERS, random_uid, revision_uid, text_uid
 from lakefeed.provenance.registry_facts import FileFact
-from lakefeed.provenance.run_record import RunRecord, now_ms
+from lakefeed.provenance.run_record import RunRecord, RunStatus, now_ms
 from lakefeed.records.inserts import insert_new
+from lakefeed.records.lost_runs import write_process
 from lakefeed.records.record_registry import Registry
 from lakefeed.records.record_tables import FACT, INPUT, RECORD, RUN, TRANSFORM, USER
 from lakefeed.records.version_rows import FILE_KIND, run_uid
@@ -54,6 +55,8 @@ def write_run(lake: Lake, record: RunRecord, environment: Mapping[str, Any], rea
         merge(connection, USER, {"name": record.user}, {"created": now}, change=False)
         merge(connection, TRANSFORM, {"uid": transform_uid(code)}, _transform_row(record, now), change=False)
         merge(connection, RUN, {"uid": run_uid(record.id)}, _run_row(record, environment, now))
+        is_running = record.status == RunStatus.RUNNING
+        write_process(connection, run_uid(record.id), record.process, record.host, runs=is_running)
         for read in reads:
             row = {"from_revision": read.since, "plan": read.plan, "seed": read.seed, "epoch": read.epoch}
             key = {"run": run_uid(record.id), "record": read.uid}
@@ -92,7 +95,7 @@ def _run_row(record: RunRecord, environment: Mapping[str, Any], now: int) -> dic
         "started": record.started,
         "created": now,
     }
-    return row if record.finished is None else {**row, "finished": record.finished}
+    return {**row, "finished": record.finished}
 
 
 def _has_fact(connection: Connection, transform: str) -> bool:

@@ -14,6 +14,7 @@ from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.registry_database import MissingTablesError, RegistryDatabase
 from lakefeed.errors import InvalidArgumentError, quoted_list
 from lakefeed.records import entities
+from lakefeed.records.lost_runs import mark_lost_runs
 from lakefeed.records.projection import Projection
 from lakefeed.records.record import FeatureRow, FeatureSetRow, LabelRow, Record, RunRow, TransformRow, UserRow
 from lakefeed.records.record_query import Query, get_record
@@ -136,6 +137,7 @@ class Registry:
 
         def run() -> Result:
             self._projection.catch_up()
+            mark_lost_runs(self.database)
             with self.database.read() as connection:
                 return work(connection)
 

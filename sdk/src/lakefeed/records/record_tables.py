@@ -111,6 +111,19 @@ RUN: Final = Table(
     Index(f"{PREFIX}run_created", "created"),
 )
 
+PROCESS: Final = Table(
+    f"{PREFIX}process",
+    METADATA,
+    Column("run", Text, nullable=False),
+    Column("machine", Text, nullable=False),  # see `lakefeed.storage.disk.process_identity`
+    Column("pid", BigInteger, nullable=False),
+    Column("began", BigInteger, nullable=False),
+    Column("host", Text),
+    Column("at", BigInteger, nullable=False),  # of the last sign of life
+    PrimaryKeyConstraint("run", "machine", "pid", "began"),
+)
+"""The processes of runs that have not ended."""
+
 RECORD: Final = Table(
     f"{PREFIX}record",
     METADATA,
