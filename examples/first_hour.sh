@@ -83,7 +83,7 @@ import lakefeed
 pages = lakefeed.connect().create_table("pages", key_schema={"url": pa.string()})
 pages.write({"url": ["a", "b"], "title": ["A", "B"]})
 pages.write({"url": ["b", "c"], "views": [7, 9]})
-print(pages.scan().to_table().to_pandas())
+print(pages.scan().to_table().to_pylist())
 PYTHON
 lakefeed head pages
 

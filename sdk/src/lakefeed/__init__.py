@@ -1,7 +1,10 @@
 """lakefeed: versioned datasets in an Apache Iceberg lake that feed training."""
 
+import atexit
+
 # PyIceberg needs it, and it cannot be imported any more once the main thread has ended.
 import concurrent.futures.thread  # noqa: F401
+import sys
 from typing import TYPE_CHECKING
 
 from lakefeed import errors
@@ -102,6 +105,14 @@ if not TYPE_CHECKING:  # else a type checker would take any name
             "trees.file_tree": ("FileTree",),
         },
     )
+
+
+def _close_unfinished() -> None:
+    if prefetch := sys.modules.get("lakefeed.run.prefetch"):
+        prefetch.close_unfinished()
+
+
+atexit.register(_close_unfinished)  # at once: handlers that are registered later run before it, and may read on
 
 
 def __dir__() -> list[str]:

@@ -150,6 +150,39 @@ def test_a_loader_works_until_the_interpreter_has_ended(lake: Lake, tmp_path: Pa
     assert list((tmp_path / "cache" / "spill").glob("*")) == []
 
 
+PROMPT = """
+import os
+import pyarrow as pa
+import lakefeed
+from lakefeed import Dataset
+from pathlib import Path
+kept = []
+def begin(rows):
+    batches = iter(rows)
+    next(batches)
+    kept.append(batches)
+
+lines = Path("x.csv").write_text("x\\n" + "1\\n" * 5000)
+rows, file = Dataset("rows"), Dataset.from_file("x.csv")
+begin(rows); begin(rows.batches(10)); begin(rows.sql("SELECT * FROM data")); begin(file)
+begin(rows.shuffle(1).to_torch(batch_size=4)); begin(rows.shuffle(1).to_torch(batch_size=4, num_workers=1))
+begin(rows.to_torch(batch_size=4, infinite=True)); begin(file.to_torch(batch_size=4))
+table = lakefeed.connect().create_table("pages", key_schema={"id": pa.int64()})
+version = table.write({"id": list(range(500))})
+begin(table.scan().to_data_loader(batch_size=1, seed=7)); begin(table.scan().to_record_batches())
+len(kept)
+"""
+
+
+def test_a_prompt_ends_quietly_with_unfinished_iterators(lake: Lake, tmp_path: Path) -> None:
+    """A prompt holds its iterators longer than Python holds the names of modules."""
+    Dataset.from_dict({"x": list(range(3000))}).save("rows")
+    command = [sys.executable, "-i", "-q", "-c", "import sys; sys.ps1 = sys.ps2 = ''"]
+    env = os.environ | {"PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(command, input=PROMPT, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    assert (done.stdout, done.stderr.strip(), done.returncode) == ("10\n", "", 0)
+
+
 class SlowFile(BaseHTTPRequestHandler):
     """A file of which the first rows come at once, and the others never."""
 

@@ -42,6 +42,7 @@ from lakefeed.loaders.worker_tasks import (
 )
 from lakefeed.plan import Step
 from lakefeed.plan.walk import nodes
+from lakefeed.run.prefetch import close_at_exit
 from lakefeed.run.row_count import known_rows
 
 OURS = frozenset({"batch_size", "sampler", "batch_sampler", "shuffle", "dataset"})
@@ -88,6 +89,9 @@ class TorchLoader(DataLoader[Any]):
         return steps
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # a generator, so that early ends are seen
+        return close_at_exit(self._epochs())
+
+    def _epochs(self) -> Generator[Any]:
         while True:
             epoch, begin, batches = self._cursor.epoch, self._cursor.begin, 0
             for batch in self._one_epoch():

@@ -26,7 +26,7 @@ from lakefeed.run import block_decoding, external_shuffle, read_tracking, shared
 from lakefeed.run.epoch_reader import EpochReader
 from lakefeed.run.filter_counts import FilterCounts
 from lakefeed.run.partitions import Partitions, partitions_of
-from lakefeed.run.prefetch import read_ahead
+from lakefeed.run.prefetch import close_at_exit, read_ahead
 from lakefeed.run.random_access import LARGE_ROW_BYTES, RandomAccessReader
 from lakefeed.run.rebatch import rebatch
 from lakefeed.run.spill import SpilledRows, spill
@@ -78,7 +78,7 @@ class LocalRunner:
             rows = name_file(rows, lambda: current.name)
         else:
             rows = run_chain(steps, base.execute([_Running(self, child) for child in base.children]), None, skipped)
-        return rows if self.skipped is not None else _logged(rows, skipped)
+        return rows if self.skipped is not None else close_at_exit(_logged(rows, skipped))
 
     def partitions(self, plan: Node, *, resident: bool = False) -> Partitions:
         """The rows of an optimized plan, addressable; spilled to disk where they are not by nature.

@@ -12,6 +12,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import suppress
 from enum import Enum, auto
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -25,6 +26,7 @@ from lakefeed.formats.open_files import keep_files_open
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+Iteration = TypeVar("Iteration", bound=Generator[Any])
 
 GRACE_SECONDS = 0.5
 """The time in which threads that are no longer wanted may end. Ctrl-C waits no longer."""
@@ -268,6 +270,7 @@ class WorkerThreads:
 _pools: WeakSet[WorkerThreads] = WeakSet()
 _threads: WeakSet[Thread] = WeakSet()
 _interrupts: WeakSet[Interrupt] = WeakSet()
+_unfinished: WeakSet[Generator[Any]] = WeakSet()
 _exiting = False
 _gave_up = -SAME_REASON_SECONDS
 """When threads did not end in time."""
@@ -328,6 +331,23 @@ def _exit() -> None:
     for thread in list(_threads):
         if thread is not current_thread():
             thread.join(max(deadline - monotonic(), 0))
+
+
+def close_at_exit(iterator: Iteration) -> Iteration:
+    """Returns the generator, which `close_unfinished` closes unless something has closed it before."""
+    _unfinished.add(iterator)
+    return iterator
+
+
+def close_unfinished() -> None:
+    """Closes the iterators that nobody finished: the last thing that happens before the interpreter takes itself apart.
+
+    Python sets the names of modules to None at its end. A generator that is closed after that, such as one that a
+    prompt holds, cannot compare an exception with the classes that its ``except`` clauses name.
+    """
+    for iterator in list(_unfinished):
+        with suppress(ValueError):  # a daemon thread runs it
+            iterator.close()
 
 
 def _after_fork() -> None:
