@@ -18,7 +18,6 @@ from lakefeed.errors import CatalogUnavailableError, FileError
 from lakefeed.provenance import lake_facts
 from lakefeed.provenance.origin_index import OriginIndex
 from lakefeed.provenance.registry_facts import RegistryFacts, RunReader, forms_of_run
-from lakefeed.records import lost_runs
 from lakefeed.records.origin_facts import TableFact, canonical_run
 from lakefeed.records.origin_rows import OriginReader
 from lakefeed.records.record_registry import Registry
@@ -57,15 +56,6 @@ class FactLoader:
     _has_all: bool = False
     _index: OriginIndex | None = None
 
-    def begin(self) -> None:
-        """Lets the registry catch up with the lake. Without its database, loads the facts of all commits."""
-        try:
-            registry = Registry.open(self.lake)
-            registry.catch_up()
-            lost_runs.mark_lost_runs(registry.database)
-        except (CatalogUnavailableError, FileError) as error:
-            self._load_commits(error)
-
     def index(self, roots: Roots, up: int | None, down: int | None) -> OriginIndex:
         """Returns an index with everything that is connected with some roots.
 
@@ -77,8 +67,7 @@ class FactLoader:
         if not self._has_all:
             before = len(self.tables), len(self._runs.runs), len(self._runs.files)
             try:
-                with Registry.open(self.lake).read() as connection:
-                    self._load(connection, roots, up, down)
+                Registry.open(self.lake).read_current(lambda connection: self._load(connection, roots, up, down))
             except (CatalogUnavailableError, FileError) as error:
                 self._load_commits(error)
             if before != (len(self.tables), len(self._runs.runs), len(self._runs.files)):

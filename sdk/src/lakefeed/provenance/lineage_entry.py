@@ -60,12 +60,10 @@ class Lineages:
 
     @classmethod
     def read(cls, lake: Lake | None = None) -> Lineages:
-        """Reads what is new in the lake (None: the current one) and its registry."""
+        """Returns the lineages of a lake (None: the current one)."""
         lake = Lake.current() if lake is None else lake
         tracked_run.flush_all()
-        facts = FactLoader(lake)
-        facts.begin()
-        return cls(lake, facts)
+        return cls(lake, FactLoader(lake))
 
     def of(self, x: Any, up: int | None = None, down: int | None = None) -> Lineage:
         """Returns the lineage of something, as `lineage` does."""
