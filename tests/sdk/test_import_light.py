@@ -24,7 +24,7 @@ HEAVY |= {"tqdm", "urllib3"}
 OURS = 40
 """Modules of lakefeed that ``from lakefeed import Dataset`` may load."""
 
-LIST_MODULES = "import json, sys; {}; json.dump(sorted(sys.modules), sys.stdout)"
+LIST_MODULES = "import json, sys\n{}\njson.dump(sorted(sys.modules), sys.stdout)"
 IMPORT = "from lakefeed import Dataset"
 
 
@@ -83,6 +83,31 @@ def test_a_version_that_was_read_before_is_read_without_pyiceberg(lake: Lake) ->
     loaded = loaded_by(f"{IMPORT}; {'; '.join(reads)}")
     assert {name for name in loaded if name.partition(".")[0] == "pyiceberg"} <= OF_PYICEBERG
     assert {"mmh3", "pyparsing", "pydantic_settings", "strictyaml", "zstandard"} & loaded == set()
+
+
+RUN_COMMANDS = """
+from lakefeed.cli.main import cli
+output, sys.stdout = sys.stdout, sys.stderr
+for arguments in {}:
+    try:
+        cli.main(arguments)
+    except SystemExit as end:
+        assert not end.code, end.code
+sys.stdout = output
+"""
+
+
+@pytest.mark.live
+def test_quick_commands_load_no_pyiceberg(lake: Lake) -> None:
+    Dataset.from_dict({"x": [1, 2]}).save("rows")
+    Dataset("rows").tag("t")
+    lists = [["ls"], ["log", "rows@t"], ["tag", "rows"]]
+    rows = [["count", "rows"], ["head", "rows@t"], ["head", "rows"], ["show", "rows"], ["schema", "rows"]]
+    subprocess.run([sys.executable, "-c", f"import sys{RUN_COMMANDS.format(rows)}"], check=True)  # caches the plans
+    loaded = loaded_by(RUN_COMMANDS.format([*lists, *rows]))
+    heavy = {"pyiceberg", "sqlalchemy", "pydantic_settings", "fsspec", "duckdb", "rich"}
+    assert {each for each in loaded if each.partition(".")[0] in heavy} <= OF_PYICEBERG
+    assert "pyarrow" not in loaded_by(RUN_COMMANDS.format([["ls"]]))
 
 
 def test_values_of_the_catalog_load_no_catalog() -> None:

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pytest
 from click.testing import CliRunner, Result
 
-import lakefeed
 from lakefeed import Dataset, Table
+from lakefeed.catalog.lake import Lake
 from lakefeed.cli import invocation
 from lakefeed.cli.command_groups import command_paths
 from lakefeed.cli.main import cli
@@ -146,10 +146,10 @@ def test_exit_codes(pets: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("diff", "pets", "--exit-code", code=10).stdout.splitlines()[1] == "+1 -0 rows"
     assert run("diff", "pets@2", "pets@2", "--exit-code").stdout.splitlines()[1] == "+0 -0 rows"
     for error, message in ((KeyError("x"), "lakefeed: unexpected KeyError: 'x' (--debug shows where)\n"),):
-        monkeypatch.setattr(lakefeed, "list_datasets", _raise(error))
+        monkeypatch.setattr(Lake, "current", _raise(error))
         assert run("ls", code=1).stderr == message
         assert "Traceback" in run("ls", "--debug", code=1).stderr
-    monkeypatch.setattr(lakefeed, "list_datasets", _raise(KeyboardInterrupt()))
+    monkeypatch.setattr(Lake, "current", _raise(KeyboardInterrupt()))
     assert run("ls", code=130).stderr.endswith("lakefeed: interrupted\n")
 
 

@@ -27,9 +27,13 @@ SQLITE_URL = re.compile(r"sqlite:///(?!:memory:|file:)([^?#]+)")
 """The URL of a plain SQLite file."""
 LOCK_TIMEOUT_SECONDS = 60.0
 HEADS_QUERY = "SELECT metadata_location FROM iceberg_tables WHERE catalog_name = ? AND metadata_location IS NOT NULL"
+IS_TABLE = "(iceberg_type = 'TABLE' OR iceberg_type IS NULL)"
 POINTER_QUERY = (
     "SELECT metadata_location FROM iceberg_tables WHERE catalog_name = ? AND table_namespace = ? AND table_name = ? "
-    "AND (iceberg_type = 'TABLE' OR iceberg_type IS NULL)"
+    f"AND {IS_TABLE}"
+)
+TABLES_QUERY = (
+    f"SELECT table_namespace, table_name, metadata_location FROM iceberg_tables WHERE catalog_name = ? AND {IS_TABLE}"
 )
 
 
@@ -78,6 +82,14 @@ class EmbeddedPointers:
         """
         rows = _query(self._database, POINTER_QUERY, CATALOG_NAME, ".".join(identifier[:-1]), identifier[-1])
         return str(rows[0][0]) if rows and rows[0][0] else None
+
+    def tables(self) -> list[tuple[str, str, str | None]]:
+        """Returns namespace, name and metadata location of every table.
+
+        Raises:
+            sqlite3.Error: the database cannot be read.
+        """
+        return [tuple(row) for row in _query(self._database, TABLES_QUERY, CATALOG_NAME)]
 
 
 def _sqlite_file(settings: Settings) -> Path | None:

@@ -22,11 +22,11 @@ from lakefeed.catalog import (
     embedded_tables,
     open_catalog,
     plan_cache,
+    table_listing,
     tombstones,
     version_numbers,
 )
 from lakefeed.catalog.durability import local_path
-from lakefeed.catalog.file_access import LocalAccess
 from lakefeed.catalog.metadata_cache import MetadataCache
 from lakefeed.catalog.properties import COLUMN_BRANCH
 from lakefeed.config import Settings
@@ -34,12 +34,15 @@ from lakefeed.errors import DamagedDatasetError, DatasetNotFoundError, FileError
 from lakefeed.storage.urls import redact
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pyiceberg.catalog import Catalog
     from pyiceberg.table import Table
     from pyiceberg.typedef import Identifier
 
     from lakefeed.catalog.embedded_pointers import EmbeddedPointers
     from lakefeed.catalog.embedded_tables import EmbeddedTables
+    from lakefeed.catalog.file_access import LocalAccess
     from lakefeed.catalog.plan_cache import PlanCache, PlanKey
     from lakefeed.catalog.scan_plan import ScanPlan
     from lakefeed.catalog.tombstones import Deletion
@@ -175,6 +178,8 @@ class Lake:
 
         Returns None if the plan is not cached, or if this process has loaded a table: then its metadata is in memory.
         """
+        from lakefeed.catalog.file_access import LocalAccess  # it imports pyarrow, which lists of datasets need not
+
         identifier = self.identifier(name)
         cache = self._plans(before_tables=True)
         if cache is None or self._pointers is None:
@@ -194,11 +199,7 @@ class Lake:
 
     def read_file(self, location: str) -> bytes:
         """Returns the content of a file that metadata names. Local ones of an embedded lake need no PyIceberg."""
-        self._reset_after_fork()
-        with self._lock:
-            pointers = self._locate()
-        roots = None if pointers is None else pointers.roots
-        path = None if roots is None else local_path(roots.actual(location))
+        path = self.local_file(location)
         if path is not None:
             return path.read_bytes()
         from lakefeed.catalog.file_io import open_io
@@ -206,9 +207,32 @@ class Lake:
         with open_io(self.catalog.properties, {}, location).new_input(location).open() as stream:
             return stream.read()
 
+    def pointers_before_tables(self) -> EmbeddedPointers | None:
+        """Returns the pointers of the embedded catalog; None without one, or if this process has loaded a table."""
+        self._reset_after_fork()
+        with self._lock:
+            loaded = self._catalog is not None or self._embedded is not None
+            return None if loaded else self._locate()
+
+    def local_file(self, location: str) -> Path | None:
+        """Returns the path of a file that metadata names; None if it is not a local file of an embedded lake."""
+        self._reset_after_fork()
+        with self._lock:
+            pointers = self._locate()
+        roots = None if pointers is None else pointers.roots
+        return None if roots is None else local_path(roots.actual(location))
+
     def exists(self, name: str) -> bool:
         """Returns whether a dataset of that name exists. It may be damaged."""
         identifier = self.identifier(name)
+        self._reset_after_fork()
+        with self._lock:
+            pointers = self._locate()
+        try:
+            if pointers is not None:
+                return pointers.metadata_location(identifier) is not None
+        except sqlite3.Error:
+            pass  # the catalog waits longer, or raises its error
         try:
             damaged_tables.load_table(self._tables(), identifier)
         except damaged_tables.MISSING_TABLE_ERRORS:
@@ -225,6 +249,9 @@ class Lake:
 
     def names(self) -> list[str]:
         """Returns the names of all datasets, sorted, with the namespace for those of other namespaces."""
+        locations = table_listing.locations(self)
+        if locations is not None:
+            return sorted(locations)
         own = self.settings.catalog.namespace
         names = [
             table if namespace == own else f"{namespace}.{table}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
@@ -30,7 +31,7 @@ def count_rows(snapshot: Snapshot, table: Table | None) -> int:
     change, at = 0, snapshot
     while True:
         facts = _facts(at)
-        base = _known_rows(facts)
+        base = known_rows(facts)
         if base is not None:
             return base + change
         parent = None if table is None else table.metadata.snapshot_by_id(at.parent_snapshot_id or -1)
@@ -43,16 +44,33 @@ def count_rows(snapshot: Snapshot, table: Table | None) -> int:
 def count_change(snapshot: Snapshot, table: Table | None) -> int:
     """Returns by how many rows a snapshot differs from its parent; without the parent, as its summary tells."""
     facts = _facts(snapshot)
-    change = int(facts.get("added-records", 0)) - int(facts.get("deleted-records", 0))
-    if TOTAL_ROWS in facts and not any(key.endswith("-delete-files") and facts[key] != "0" for key in facts):
+    change = change_in_summary(facts)
+    if change is not None:
         return change
     parent = None if table is None else table.metadata.snapshot_by_id(snapshot.parent_snapshot_id or -1)
     if parent is not None:
         return count_rows(snapshot, table) - count_rows(parent, table)
-    return change - int(facts.get("added-position-deletes", 0)) + int(facts.get("removed-position-deletes", 0))
+    return change_without_parent(facts)
 
 
-def _known_rows(facts: dict[str, str]) -> int | None:
+def change_in_summary(facts: Mapping[str, str]) -> int | None:
+    """Returns by how many rows a snapshot differs from its parent; None if its summary does not tell it exactly."""
+    if TOTAL_ROWS in facts and not any(key.endswith("-delete-files") and facts[key] != "0" for key in facts):
+        return _change_of_files(facts)
+    return None
+
+
+def change_without_parent(facts: Mapping[str, str]) -> int:
+    """Returns by how many rows a snapshot differs from its parent, which is unknown, as its summary tells."""
+    deletes = int(facts.get("added-position-deletes", 0)) - int(facts.get("removed-position-deletes", 0))
+    return _change_of_files(facts) - deletes
+
+
+def _change_of_files(facts: Mapping[str, str]) -> int:
+    return int(facts.get("added-records", 0)) - int(facts.get("deleted-records", 0))
+
+
+def known_rows(facts: Mapping[str, str]) -> int | None:
     """Returns the number of rows that a summary tells; None if it has only totals that include deleted rows."""
     if ROWS in facts:
         return int(facts[ROWS])

@@ -6,23 +6,30 @@ number, are loaded with PyIceberg, which knows their ancestry.
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from lakefeed.catalog.lake import Lake
-from lakefeed.catalog.properties import HAS_COLUMN_FILES, ROWS, VERSION_NUMBERS
+from lakefeed.catalog import row_totals
+from lakefeed.catalog.plain_metadata import PlainMetadata, PlainSnapshot, parse_metadata
+from lakefeed.catalog.properties import (
+    COLUMN_BRANCH,
+    COLUMN_TYPES,
+    DROPPED_COLUMN_TYPES,
+    HAS_COLUMN_FILES,
+    VERSION_NUMBERS,
+)
+from lakefeed.catalog.versions import DatasetVersion, version_of_summary
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
     from pyiceberg.typedef import Identifier
 
+    from lakefeed.catalog.lake import Lake
+
 Columns: TypeAlias = tuple[tuple[str, str], ...]
 """The names and types of columns."""
-
-GZIP_MAGIC = b"\x1f\x8b"
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,7 @@ class SnapshotFacts:
         parent_id: the id of the parent snapshot; None for the first.
         manifests: the location of the manifest list.
         schema_id: the id of the schema.
+        entry: the version as lists of versions have it.
     """
 
     version: int
@@ -47,9 +55,10 @@ class SnapshotFacts:
     rows: int
     bytes: int
     summary: Mapping[str, str]
-    parent_id: int | None = None
-    manifests: str = ""
-    schema_id: int | None = None
+    parent_id: int | None
+    manifests: str
+    schema_id: int | None
+    entry: DatasetVersion
 
 
 @dataclass(frozen=True)
@@ -62,18 +71,33 @@ class TableFacts:
         versions: the versions, newest first.
         location: the folder of the table.
         schemas: the schemas, as the metadata file has them.
+        tags: the version numbers of the tags, by name.
+        file_types: the media types of the file columns, by name; None if the schema has to be looked at.
+        branches: the names of the branches.
     """
 
     table_uuid: str
     properties: Mapping[str, str]
     versions: tuple[SnapshotFacts, ...]
-    location: str = ""
-    schemas: Sequence[Mapping[str, Any]] = ()
+    location: str
+    schemas: Sequence[Mapping[str, Any]]
+    tags: Mapping[str, int]
+    file_types: Mapping[str, str] | None
+    branches: frozenset[str]
 
     @property
     def columns(self) -> dict[int, Columns]:
         """The names and types of the columns of each schema, by its id."""
         return {int(each.get("schema-id") or 0): _columns(each) for each in self.schemas}
+
+    def find(self, pin: object) -> DatasetVersion | None:
+        """Returns the version of a number, tag or label; the newest for None. Returns None if there is none."""
+        if isinstance(pin, str):
+            number = self.tags.get(pin)
+            if number is None and pin not in self.branches:
+                return next((each.entry for each in self.versions if each.entry.label == pin), None)
+            pin = number or 0
+        return next((each.entry for each in self.versions if pin is None or each.version == pin), None)
 
 
 def read_table_facts(lake: Lake, identifier: Identifier, location: str) -> TableFacts:
@@ -87,92 +111,134 @@ def read_table_facts(lake: Lake, identifier: Identifier, location: str) -> Table
     from lakefeed.catalog import damaged_tables, version_numbers
 
     with damaged_tables.damage_errors(".".join(identifier), location):
-        facts = _parse(_read(lake, location))
+        facts = parse_table_facts(location, lake.read_file(location))
     if facts is not None:
         return facts
     return _facts_of_table(version_numbers.with_version_numbers(damaged_tables.load_table(lake.catalog, identifier)))
 
 
-def _read(lake: Lake, location: str) -> bytes:
-    content = lake.read_file(location)
-    return gzip.decompress(content) if content[:2] == GZIP_MAGIC else content
-
-
-def _parse(content: bytes) -> TableFacts | None:
-    metadata = json.loads(content)
+def parse_table_facts(location: str, content: bytes) -> TableFacts | None:
+    """Returns the versions that a metadata file has; None if the file alone does not tell them."""
+    metadata = parse_metadata(location, content)
     try:
-        return _facts_of_json(metadata)
-    except (TypeError, AttributeError) as error:
-        raise ValueError(f"this is not the metadata of a table: {error}") from error
-
-
-def _facts_of_json(metadata: Mapping[str, Any]) -> TableFacts | None:
-    """Returns the versions; None if the file alone does not tell them."""
-    properties = metadata.get("properties") or {}
-    snapshots = {
-        each["snapshot-id"]: each
-        for each in metadata.get("snapshots") or ()
-        if HAS_COLUMN_FILES not in (each.get("summary") or {})
-    }
-    if VERSION_NUMBERS in properties or not all(each.get("sequence-number") for each in snapshots.values()):
+        return None if metadata is None else _facts_of_metadata(metadata)
+    except ValueError:  # an entry of a summary is no number
         return None
-    lineage: list[Mapping[str, Any]] = []
-    head = snapshots.get(metadata.get("current-snapshot-id"))
-    while head is not None:
-        lineage.append(head)
-        head = snapshots.get(head.get("parent-snapshot-id"))
-    if lineage and any(each["sequence-number"] < lineage[-1]["sequence-number"] for each in snapshots.values()):
+
+
+def _facts_of_metadata(metadata: PlainMetadata) -> TableFacts | None:
+    snapshots = {key: each for key, each in metadata.snapshots.items() if HAS_COLUMN_FILES not in each.summary}
+    if VERSION_NUMBERS in metadata.properties or not all(each.number for each in metadata.snapshots.values()):
+        return None
+    lineage = _lineage(metadata, snapshots)
+    if lineage and any(each.number < lineage[-1].number for each in snapshots.values()):
         return None  # an older snapshot may be an ancestor whose child has expired
-    versions = [_version_of_json(each) for each in lineage]
-    known = tuple(each for each in versions if each is not None)
-    if len(known) < len(versions):
+    rows = [row_totals.known_rows(each.summary) for each in lineage]
+    if None in rows:
         return None
-    location = str(metadata.get("location") or "").rstrip("/")
-    return TableFacts(str(metadata["table-uuid"]), properties, known, location, metadata.get("schemas") or ())
-
-
-def _version_of_json(snapshot: Mapping[str, Any]) -> SnapshotFacts | None:
-    summary = snapshot.get("summary") or {}
-    rows = summary.get(ROWS) or (None if int(summary.get("total-delete-files", 0)) else summary.get("total-records"))
-    if rows is None:
-        return None
-    return SnapshotFacts(
-        snapshot["sequence-number"],
-        snapshot["snapshot-id"],
-        snapshot["timestamp-ms"],
-        int(rows),
-        int(summary.get("total-files-size", 0)),
-        summary,
-        snapshot.get("parent-snapshot-id"),
-        snapshot.get("manifest-list") or "",
-        snapshot.get("schema-id"),
+    counts = {each.id: count or 0 for each, count in zip(lineage, rows, strict=True)}
+    return TableFacts(
+        metadata.table_uuid,
+        metadata.properties,
+        tuple(_facts_of_snapshot(each, counts, metadata.table_uuid) for each in lineage),
+        metadata.location.rstrip("/"),
+        metadata.schemas,
+        {name: metadata.snapshots[key].number for name, key in metadata.tags.items()},
+        _file_types(metadata),
+        frozenset(metadata.branches),
     )
 
 
-def _facts_of_table(table: Table) -> TableFacts:
-    from lakefeed.catalog import ancestry, row_totals, versions
+def _lineage(metadata: PlainMetadata, snapshots: Mapping[int, PlainSnapshot]) -> list[PlainSnapshot]:
+    """Returns the current snapshot and its ancestors, newest first."""
+    lineage: list[PlainSnapshot] = []
+    head = snapshots.get(-1 if metadata.current_id is None else metadata.current_id)
+    while head is not None and len(lineage) < len(snapshots):
+        lineage.append(head)
+        head = None if head.parent_id is None else snapshots.get(head.parent_id)
+    return lineage
 
-    lineage = ancestry.ancestry(table)
-    summaries = [{} if each.summary is None else dict(each.summary.additional_properties) for each in lineage]
+
+def _facts_of_snapshot(snapshot: PlainSnapshot, rows: Mapping[int, int], table_uuid: str) -> SnapshotFacts:
+    summary, total = snapshot.summary, rows[snapshot.id]
+    net = row_totals.change_in_summary(summary)
+    if net is None:
+        before = None if snapshot.parent_id is None else rows.get(snapshot.parent_id)
+        net = row_totals.change_without_parent(summary) if before is None else total - before
+    entry = version_of_summary(
+        summary,
+        version=snapshot.number,
+        snapshot_id=snapshot.id,
+        parent_id=snapshot.parent_id,
+        operation=snapshot.operation,
+        total_records=total,
+        net_records=net,
+        timestamp_ms=snapshot.timestamp_ms,
+        table_uuid=table_uuid,
+    )
+    return _facts_of_entry(entry, summary, snapshot.manifests, snapshot.schema_id)
+
+
+def _facts_of_entry(
+    entry: DatasetVersion, summary: Mapping[str, str], manifests: str, schema_id: int | None
+) -> SnapshotFacts:
+    return SnapshotFacts(
+        version=entry.version,
+        snapshot_id=entry.snapshot_id,
+        timestamp_ms=entry.timestamp_ms,
+        rows=entry.total_records,
+        bytes=entry.total_bytes,
+        summary=summary,
+        parent_id=entry.parent_id,
+        manifests=manifests,
+        schema_id=schema_id,
+        entry=entry,
+    )
+
+
+def _file_types(metadata: PlainMetadata) -> dict[str, str] | None:
+    """Returns the media types of the file columns; None if they may be in column files, whose schema is another one."""
+    types, dropped = _object(metadata, COLUMN_TYPES), _object(metadata, DROPPED_COLUMN_TYPES)
+    if types is None or dropped is None:
+        return None
+    if not types and not dropped:
+        return {}
+    if COLUMN_BRANCH in metadata.branches:
+        return None
+    media = {key: types.get(name) or dropped.get(str(key)) for key, name in metadata.fields.items()}
+    return {name: str(media[key]) for key, name in metadata.fields.items() if media[key]}
+
+
+def _object(metadata: PlainMetadata, name: str) -> dict[str, Any] | None:
+    """Returns the JSON object in a table property; an empty one if there is no property, None if it is damaged."""
+    try:
+        value = json.loads(metadata.properties.get(name, "{}"))
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) and all(isinstance(each, str) for each in value.values()) else None
+
+
+def _facts_of_table(table: Table) -> TableFacts:
+    from lakefeed.catalog import ancestry, version_tags, versions
+
+    tags = version_tags.tags(table)
     return TableFacts(
         str(table.metadata.table_uuid),
         table.properties,
         tuple(
-            SnapshotFacts(
-                versions.version_number(each),
-                each.snapshot_id,
-                each.timestamp_ms,
-                row_totals.count_rows(each, table),
-                int(summary.get("total-files-size", 0)),
-                summary,
-                each.parent_snapshot_id,
+            _facts_of_entry(
+                versions.version_of(each, table),
+                {} if each.summary is None else dict(each.summary.additional_properties),
                 each.manifest_list or "",
                 each.schema_id,
             )
-            for each, summary in zip(lineage, summaries, strict=True)
+            for each in ancestry.ancestry(table)
         ),
         table.metadata.location.rstrip("/"),
         [json.loads(each.model_dump_json()) for each in table.metadata.schemas],
+        tags,
+        None,
+        frozenset(table.metadata.refs) - tags.keys(),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -87,6 +88,8 @@ class AsOf:
 
 
 UUID_BITS_LEFT_OUT = 65
+REPLACE = "replace"
+"""The operation of a version that only moves rows to other files."""
 
 Pin: TypeAlias = int | str | AsOf
 
@@ -245,32 +248,41 @@ def version_number(snapshot: Snapshot) -> int:
 
 def version_of(snapshot: Snapshot, table: Table | None = None) -> DatasetVersion:
     """Returns the version of a snapshot of a table."""
-    from pyiceberg.table.snapshots import Operation
-
     summary = snapshot.summary
-    facts = dict(summary.additional_properties) if summary is not None else {}
-    added = int(facts.get("added-records", 0))
-    deleted = int(facts.get("deleted-records", 0)) + int(facts.get("added-position-deletes", 0))
-    same = summary is not None and summary.operation is Operation.REPLACE
-    return DatasetVersion(
+    return version_of_summary(
+        dict(summary.additional_properties) if summary is not None else {},
         version=version_number(snapshot),
         snapshot_id=snapshot.snapshot_id,
         parent_id=snapshot.parent_snapshot_id,
         operation=summary.operation.value if summary is not None else "append",
+        total_records=row_totals.count_rows(snapshot, table),
+        net_records=row_totals.count_change(snapshot, table),
+        timestamp_ms=snapshot.timestamp_ms,
+        table_uuid=str(table.metadata.table_uuid) if table is not None else "",
+    )
+
+
+def version_of_summary(facts: Mapping[str, str], *, operation: str, **identity: Any) -> DatasetVersion:
+    """Returns the version with these entries of the snapshot summary.
+
+    ``identity`` has the attributes of `DatasetVersion` that the entries do not tell.
+    """
+    added = int(facts.get("added-records", 0))
+    deleted = int(facts.get("deleted-records", 0)) + int(facts.get("added-position-deletes", 0))
+    same = operation == REPLACE
+    return DatasetVersion(
+        operation=operation,
         added_records=0 if same else int(facts.get(ROWS_ADDED, added)),
         deleted_records=0 if same else int(facts.get(ROWS_REMOVED, deleted)),
-        total_records=row_totals.count_rows(snapshot, table),
-        timestamp_ms=snapshot.timestamp_ms,
         run=facts.get(RUN),
         user=facts.get(USER),
         code=facts.get(CODE),
         message=facts.get(MESSAGE),
         work=facts.get(WORK),
         depth=int(facts.get(DEPTH, 0)),
-        net_records=row_totals.count_change(snapshot, table),
         total_bytes=int(facts.get("total-files-size", 0)),
-        table_uuid=str(table.metadata.table_uuid) if table is not None else "",
         label=facts.get(LABEL),
+        **identity,
     )
 
 

@@ -126,13 +126,15 @@ class ReferenceType(click.ParamType[Reference]):
         return [CompletionItem(offer) for offer in offers if offer.startswith(incomplete)]
 
 
-def list_datasets() -> list[Dataset]:
-    """Returns the datasets of the lake. A lake that does not exist has none, and is not created.
+def list_names() -> list[str]:
+    """Returns the names of the datasets of the lake. A lake that does not exist has none, and is not created.
 
     Raises:
         CatalogUnavailableError: the catalog cannot be reached.
     """
-    return lakefeed.list_datasets() if lake_exists() else []
+    from lakefeed.catalog.lake import Lake  # `Dataset` would import pyarrow
+
+    return Lake.current().names() if lake_exists() else []
 
 
 def lake_exists() -> bool:
@@ -143,13 +145,19 @@ def lake_exists() -> bool:
 
 def _names() -> list[str]:
     try:
-        return [dataset.name for dataset in list_datasets()]
+        return list_names()
     except (lakefeed.errors.LakefeedError, OSError):
         return []  # a message would break the line that is being typed
 
 
 def _pins(name: str) -> list[str]:
+    from lakefeed.catalog import table_listing
+    from lakefeed.catalog.lake import Lake
+
     try:
+        facts = table_listing.table_facts(Lake.current(), name) if lake_exists() else None
+        if facts is not None:
+            return [*facts.tags, *(str(each.version) for each in facts.versions)]
         metadata = lakefeed.Dataset(name).metadata
     except (lakefeed.errors.LakefeedError, OSError):
         return []

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
 from lakefeed import catalog, ops
 from lakefeed._validate import check_flag, check_keys
-from lakefeed.catalog import properties, version_arguments, versions
+from lakefeed.catalog import version_arguments
 from lakefeed.catalog.action import WriteOptions, takes_write_options
 from lakefeed.dataset.core import Core, build
+from lakefeed.media import typed_columns
 from lakefeed.run import row_edits, save
 from lakefeed.run import version_changes as comparison
 
@@ -36,12 +37,12 @@ class Versioning(Core):
             UnsavedDatasetError: the dataset is derived from others, or was never saved.
             DatasetNotFoundError: the dataset does not exist.
         """
-        return self._reference.table().properties.get(properties.DESCRIPTION)
+        return self._reference.description()
 
     @property
     def column_types(self) -> dict[str, str]:
         """The file columns and their types, such as ``{"photo": "image"}``."""
-        return save.typed_columns(self.schema)
+        return typed_columns(self.schema)
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -77,7 +78,7 @@ class Versioning(Core):
         """
         from lakefeed.run.version_list import VersionList
 
-        return VersionList(versions.list_versions(self._reference.table()))
+        return VersionList(self._reference.list_versions())
 
     def added_since(self, from_version: int | str | None = None, to_version: int | str | None = None) -> AddedRows:
         """Returns the rows that the versions after ``from_version`` up to ``to_version`` added, oldest commit first.
@@ -212,7 +213,7 @@ class Versioning(Core):
             UnsavedDatasetError: the dataset is derived from others, or was never saved.
             DatasetNotFoundError: the dataset does not exist.
         """
-        return catalog.tags(self._reference.table())
+        return self._reference.tags()
 
     @takes_write_options
     def restore(

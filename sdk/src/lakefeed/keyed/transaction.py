@@ -35,13 +35,13 @@ from lakefeed.keyed.row_input import (
 )
 from lakefeed.keyed.staging import stage_changes
 from lakefeed.keyed.transaction_operations import Operation, check_path, load_dumps, write_dump
-from lakefeed.media import check_column_types
+from lakefeed.media import check_column_types, typed_columns
 from lakefeed.ops import Project, Scan, Sort
 from lakefeed.plan import Node
 from lakefeed.plan.arrays import exact_array
 from lakefeed.run.column_alignment import align_columns
 from lakefeed.run.local_runner import LocalRunner
-from lakefeed.run.save import Writing, choose_types, typed_columns, types_of_old
+from lakefeed.run.save import Writing, choose_types, types_of_old
 from lakefeed.run.spill import spill
 from lakefeed.run.write_context import with_files, write_context
 from lakefeed.sources.memory_source import MemorySource

@@ -17,6 +17,7 @@ from lakefeed.media.file_column_types import (
     loaded_type,
     new_column,
     normalize_types,
+    typed_columns,
     typed_schema,
 )
 from lakefeed.media.handles import Handle
@@ -58,6 +59,7 @@ __all__ = [
     "new_column",
     "normalize_types",
     "store_column",
+    "typed_columns",
     "typed_schema",
 ]
 

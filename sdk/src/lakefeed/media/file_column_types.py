@@ -36,6 +36,12 @@ def column_type(field: pa.Field[Any]) -> str | None:
     return name if name and name in MEDIA else None
 
 
+def typed_columns(schema: pa.Schema) -> dict[str, str]:
+    """Returns the file columns and their media types."""
+    columns = ((field.name, column_type(field)) for field in schema)
+    return {name: media for name, media in columns if media is not None}
+
+
 def normalize_types(mapping: Any, schema: pa.Schema) -> dict[str, str]:
     """Returns ``column_types`` as names of media types.
 

@@ -6,17 +6,20 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from lakefeed import ops
-from lakefeed.catalog import plan_cache, schema, table_identity, version_tags, versions
+from lakefeed.catalog import plan_cache, schema, table_identity, table_listing, version_tags, versions
 from lakefeed.catalog.properties import DESCRIPTION
-from lakefeed.run import save
+from lakefeed.media import typed_columns
 from lakefeed.sources import iceberg_source
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from pyiceberg.table import Table
 
     from lakefeed.catalog.file_access import LocalAccess
     from lakefeed.catalog.lake import Lake
     from lakefeed.catalog.scan_plan import ScanPlan
+    from lakefeed.catalog.snapshot_facts import TableFacts
     from lakefeed.catalog.versions import DatasetVersion, Pin
     from lakefeed.ops import Scan
     from lakefeed.sources.iceberg_source import IcebergSource, Since
@@ -49,7 +52,7 @@ class Reference:
             VersionNotFoundError: it was deleted and made again since the pin was resolved.
         """
         table = self._same()
-        self._tie(table)
+        self._tie(table.metadata.table_uuid)
         return table
 
     def changed(self) -> str:
@@ -65,7 +68,29 @@ class Reference:
     def resolved(self) -> DatasetVersion:
         """The version that is meant now."""
         cached = self._cached_plan()
-        return self._resolved()[1] if cached is None else cached[0].version
+        if cached is not None:
+            return cached[0].version
+        facts = None if isinstance(self.pin, versions.AsOf) else self._facts()
+        version = None if facts is None else facts.find(self.pin)
+        if version is None:
+            return self._resolved()[1]
+        self._tie(version.table_uuid)
+        return version
+
+    def list_versions(self) -> list[DatasetVersion]:
+        """All versions of the dataset, newest first."""
+        facts = self._tied_facts()
+        return versions.list_versions(self.table()) if facts is None else [each.entry for each in facts.versions]
+
+    def tags(self) -> dict[str, int]:
+        """The version numbers of the tags, by name."""
+        facts = self._tied_facts()
+        return version_tags.tags(self.table()) if facts is None else dict(facts.tags)
+
+    def description(self) -> str | None:
+        """The description of the dataset."""
+        facts = self._tied_facts()
+        return (self.table() if facts is None else facts).properties.get(DESCRIPTION)
 
     def scan(self) -> Scan:
         """Its rows."""
@@ -94,7 +119,7 @@ class Reference:
         # A number means a version before the last one, which need not be among those of now.
         first = start if start is None or isinstance(start, int) else versions.resolve(table, start).version
         versions.versions_between(table, first, last.version, head)
-        self._tie(table)
+        self._tie(table.metadata.table_uuid)
         reference = self if stop is None else replace(self, pin=last.version)
         return reference._source(table, last, iceberg_source.Since(first, kind)), first
 
@@ -109,7 +134,7 @@ class Reference:
             "name": self.name,
             "description": table.properties.get(DESCRIPTION),
             "schema": schema.declared_schema(table),
-            "column_types": save.typed_columns(schema.declared_schema(table)),
+            "column_types": typed_columns(schema.declared_schema(table)),
             "properties": dict(table.properties),
             "snapshots": [versions.entry_of(version) for version in versions.list_versions(table)],
             "tags": version_tags.tags(table),
@@ -123,14 +148,24 @@ class Reference:
         cached = self.lake.cached_plan(self.name, self.pin)
         if cached is None or self.identity.table_uuid not in ("", cached[0].version.table_uuid):
             return None
-        if self.pin is not None:
-            self.identity.table_uuid = cached[0].version.table_uuid
+        self._tie(cached[0].version.table_uuid)
         return cached
+
+    def _facts(self) -> TableFacts | None:
+        """Returns the versions and tags without PyIceberg; None if the table must be loaded."""
+        facts = table_listing.table_facts(self.lake, self.name)
+        return None if facts is None or self.identity.table_uuid not in ("", facts.table_uuid) else facts
+
+    def _tied_facts(self) -> TableFacts | None:
+        facts = self._facts()
+        if facts is not None:
+            self._tie(facts.table_uuid)
+        return facts
 
     def _resolved(self) -> tuple[Table, DatasetVersion]:
         table = self._same()
         version = versions.resolve(table, self.pin)
-        self._tie(table)
+        self._tie(table.metadata.table_uuid)
         return table, version
 
     def _same(self) -> Table:
@@ -139,9 +174,9 @@ class Reference:
             raise table_identity.recreated_error(self.lake, self.name, self.identity.table_uuid)
         return table
 
-    def _tie(self, table: Table) -> None:
+    def _tie(self, table_uuid: UUID | str) -> None:
         if self.pin is not None:
-            self.identity.table_uuid = str(table.metadata.table_uuid)
+            self.identity.table_uuid = str(table_uuid)
 
     def _source(self, table: Table, version: DatasetVersion, since: Since | None = None) -> IcebergSource:
         # The newest rows come with the columns of now, a version with its own.

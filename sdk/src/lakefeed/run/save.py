@@ -18,7 +18,7 @@ from lakefeed.catalog.schema import declared_schema
 from lakefeed.catalog.table_key import key_columns
 from lakefeed.catalog.versions import DatasetVersion
 from lakefeed.errors import DatasetExistsError, InvalidArgumentError, quoted_list
-from lakefeed.media import column_type, infer_column_types, may_hold_files, normalize_types
+from lakefeed.media import infer_column_types, may_hold_files, normalize_types, typed_columns
 from lakefeed.media.cell_sources import CopyFiles
 from lakefeed.ops import Shuffle, Slice
 from lakefeed.optimize import optimize
@@ -154,12 +154,6 @@ def types_of_old(lake: Lake, plan: Node, name: str) -> dict[str, str]:
     target = typed_columns(declared_schema(lake.table(name)))
     names = frozenset(plan.schema.names)
     return normalize_types({c: media for c, media in target.items() if c in names}, plan.schema)
-
-
-def typed_columns(schema: pa.Schema) -> dict[str, str]:
-    """The file columns and their media types."""
-    columns = ((field.name, column_type(field)) for field in schema)
-    return {name: media for name, media in columns if media is not None}
 
 
 def choose_types(runner: LocalRunner, plan: Node, column_types: ColumnTypes | str | None) -> dict[str, str]:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 import click
 
 import lakefeed
+from lakefeed.catalog import dataset_summary, lake
 from lakefeed.cli.cell_text import Column
 from lakefeed.cli.invocation import Invocation
-from lakefeed.cli.references import list_datasets
+from lakefeed.cli.references import list_names
 from lakefeed.cli.shared_options import lake_command
 
 if TYPE_CHECKING:
-    from lakefeed import Dataset
+    from lakefeed.catalog.dataset_summary import DatasetSummary
 
 COLUMNS = (
     Column("dataset"),
@@ -37,38 +38,41 @@ def ls_command(invocation: Invocation, pattern: str | None) -> None:
 
     PATTERN selects names, such as 'photos*'.
     """
-    datasets = [each for each in list_datasets() if pattern is None or fnmatchcase(each.name, pattern)]
-    if not datasets:
+    names = [name for name in list_names() if pattern is None or fnmatchcase(name, pattern)]
+    if not names:
         home = lakefeed.Settings.load().home
         matching = "" if pattern is None else f" matching {pattern!r}"
         invocation.message(f"no datasets{matching} in {home}")
-    invocation.write_table(COLUMNS, _rows(datasets, invocation))
+    invocation.write_table(COLUMNS, _rows(names, invocation))
 
 
-def _rows(datasets: list[Dataset], invocation: Invocation) -> Iterator[tuple[Any, ...]]:
-    for dataset in datasets:
-        try:
-            yield _row(dataset.name, dataset.metadata)
-        except lakefeed.errors.DatasetNotFoundError:
-            continue  # deleted since the list was made
-        except lakefeed.errors.DamagedDatasetError as error:
-            yield (dataset.name, *([None] * (len(COLUMNS) - 1)))
-            invocation.message(f"lakefeed: {error}")
+def _rows(names: Sequence[str], invocation: Invocation) -> Iterator[tuple[Any, ...]]:
+    for name, summary in dataset_summary.summarize(lake.Lake.current(), names) if names else ():
+        if isinstance(summary, lakefeed.errors.FileError):
+            yield (name, *([None] * (len(COLUMNS) - 1)))
+            invocation.message(f"lakefeed: {summary}")
+        else:
+            yield _row(name, summary)
 
 
-def _row(name: str, metadata: dict[str, Any]) -> tuple[Any, ...]:
-    files, tags = sorted(set(metadata["column_types"].values())), list(metadata["tags"])
-    if not metadata["snapshots"]:
-        return name, None, 0, 0, files, None, None, tags, None
-    newest = metadata["snapshots"][0]
+def _row(name: str, summary: DatasetSummary) -> tuple[Any, ...]:
     return (
         name,
-        newest.version,
-        newest.total_records,
-        newest.total_bytes,
-        files,
-        newest.timestamp_ms,
-        newest.user,
-        tags,
-        newest.label,
+        summary.version,
+        summary.rows,
+        summary.bytes,
+        known_types(summary.file_types),
+        summary.timestamp_ms,
+        summary.user,
+        summary.tags,
+        summary.label,
     )
+
+
+def known_types(types: Sequence[str]) -> list[str]:
+    """Returns the media types without those of a newer lakefeed, or of a plug-in that is not installed."""
+    if not types:
+        return []
+    from lakefeed.media import MEDIA  # it imports pyarrow
+
+    return [each for each in types if each in MEDIA]

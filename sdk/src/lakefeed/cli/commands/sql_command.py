@@ -9,7 +9,7 @@ import click
 
 import lakefeed
 from lakefeed.cli.invocation import Invocation
-from lakefeed.cli.references import list_datasets, parse_reference
+from lakefeed.cli.references import list_names, parse_reference
 from lakefeed.cli.rows import write_rows
 from lakefeed.cli.shared_options import lake_command
 
@@ -28,8 +28,8 @@ def sql_command(invocation: Invocation, query: str, tables: tuple[str, ...]) -> 
     """
     inputs = dict(_parse_table(table) for table in tables)
     words = {word.lower() for word in WORD.findall(query)} - {name.lower() for name in inputs}
-    datasets = {each.name: each for each in list_datasets()}
-    inputs |= {name: dataset for name, dataset in datasets.items() if name in words}
+    datasets = list_names()
+    inputs |= {name: lakefeed.Dataset(name) for name in datasets if name in words}
     if not inputs:
         near = [name for word in sorted(words) for name in difflib.get_close_matches(word, datasets, n=1)]
         hint = f" Did you mean {lakefeed.errors.quoted_list(near)}?" if near else ""
