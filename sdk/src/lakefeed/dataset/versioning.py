@@ -7,12 +7,11 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
-from lakefeed import catalog, ops
+from lakefeed import catalog, media, ops
 from lakefeed._validate import check_flag, check_keys
 from lakefeed.catalog import version_arguments
 from lakefeed.catalog.action import WriteOptions, takes_write_options
 from lakefeed.dataset.core import Core, build
-from lakefeed.media import typed_columns
 from lakefeed.run import row_edits, save
 from lakefeed.run import version_changes as comparison
 
@@ -42,7 +41,7 @@ class Versioning(Core):
     @property
     def column_types(self) -> dict[str, str]:
         """The file columns and their types, such as ``{"photo": "image"}``."""
-        return typed_columns(self.schema)
+        return media.typed_columns(self.schema)
 
     @property
     def metadata(self) -> dict[str, Any]:

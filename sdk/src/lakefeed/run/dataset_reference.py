@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from lakefeed import ops
+from lakefeed import media, ops
 from lakefeed.catalog import plan_cache, schema, table_identity, table_listing, version_tags, versions
 from lakefeed.catalog.properties import DESCRIPTION
-from lakefeed.media import typed_columns
 from lakefeed.sources import iceberg_source
 
 if TYPE_CHECKING:
@@ -134,7 +133,7 @@ class Reference:
             "name": self.name,
             "description": table.properties.get(DESCRIPTION),
             "schema": schema.declared_schema(table),
-            "column_types": typed_columns(schema.declared_schema(table)),
+            "column_types": media.typed_columns(schema.declared_schema(table)),
             "properties": dict(table.properties),
             "snapshots": [versions.entry_of(version) for version in versions.list_versions(table)],
             "tags": version_tags.tags(table),
