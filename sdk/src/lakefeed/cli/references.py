@@ -12,6 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 import lakefeed
+from lakefeed import overview
 
 if TYPE_CHECKING:
     from lakefeed import Dataset
@@ -132,9 +133,7 @@ def list_names() -> list[str]:
     Raises:
         CatalogUnavailableError: the catalog cannot be reached.
     """
-    from lakefeed.catalog.lake import Lake  # `Dataset` would import pyarrow
-
-    return Lake.current().names() if lake_exists() else []
+    return overview.list_names() if lake_exists() else []
 
 
 def lake_exists() -> bool:
@@ -151,17 +150,10 @@ def _names() -> list[str]:
 
 
 def _pins(name: str) -> list[str]:
-    from lakefeed.catalog import table_listing
-    from lakefeed.catalog.lake import Lake
-
     try:
-        facts = table_listing.table_facts(Lake.current(), name) if lake_exists() else None
-        if facts is not None:
-            return [*facts.tags, *(str(each.version) for each in facts.versions)]
-        metadata = lakefeed.Dataset(name).metadata
+        return overview.list_pins(name) if lake_exists() else []
     except (lakefeed.errors.LakefeedError, OSError):
         return []
-    return [*metadata["tags"], *(str(entry.version) for entry in metadata["snapshots"])]
 
 
 REFERENCE = ReferenceType()

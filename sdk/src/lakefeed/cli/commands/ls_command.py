@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 import lakefeed
-from lakefeed.catalog import dataset_summary, lake
+from lakefeed import overview
 from lakefeed.cli.cell_text import Column
 from lakefeed.cli.invocation import Invocation
 from lakefeed.cli.references import list_names
 from lakefeed.cli.shared_options import lake_command
-
-if TYPE_CHECKING:
-    from lakefeed.catalog.dataset_summary import DatasetSummary
 
 COLUMNS = (
     Column("dataset"),
@@ -47,7 +44,7 @@ def ls_command(invocation: Invocation, pattern: str | None) -> None:
 
 
 def _rows(names: Sequence[str], invocation: Invocation) -> Iterator[tuple[Any, ...]]:
-    for name, summary in dataset_summary.summarize(lake.Lake.current(), names) if names else ():
+    for name, summary in overview.list_summaries(names) if names else ():
         if isinstance(summary, lakefeed.errors.FileError):
             yield (name, *([None] * (len(COLUMNS) - 1)))
             invocation.message(f"lakefeed: {summary}")
@@ -55,24 +52,15 @@ def _rows(names: Sequence[str], invocation: Invocation) -> Iterator[tuple[Any, .
             yield _row(name, summary)
 
 
-def _row(name: str, summary: DatasetSummary) -> tuple[Any, ...]:
+def _row(name: str, summary: Any) -> tuple[Any, ...]:
     return (
         name,
         summary.version,
         summary.rows,
         summary.bytes,
-        known_types(summary.file_types),
+        summary.file_types,
         summary.timestamp_ms,
         summary.user,
         summary.tags,
         summary.label,
     )
-
-
-def known_types(types: Sequence[str]) -> list[str]:
-    """Returns the media types without those of a newer lakefeed, or of a plug-in that is not installed."""
-    if not types:
-        return []
-    from lakefeed.media import MEDIA  # it imports pyarrow
-
-    return [each for each in types if each in MEDIA]
