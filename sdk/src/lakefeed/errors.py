@@ -120,6 +120,12 @@ class LakefeedError(Exception):
         # LookupError's relatives would print the repr of the message.
         return " ".join(str(arg) for arg in self.args)
 
+    def _render_traceback_(self) -> list[str]:
+        """Returns the lines that IPython shows, in a notebook or at its prompt, in place of the whole traceback."""
+        from lakefeed._notebook_traceback import short_traceback
+
+        return short_traceback(self)
+
 
 class ConfigError(LakefeedError, ValueError):
     """Settings that cannot work."""
