@@ -12,7 +12,8 @@ from lakefeed.catalog.lake import Lake
 from lakefeed.errors import ColumnNotFoundError, LakefeedError, TransformError
 
 SCHEMA = pa.schema({"y": pa.float64()})
-CELL = "inverse = lambda row: {'y': 1 / row['id']}\nDataset.from_dict({'id': [0]}).map(inverse, schema=SCHEMA).to_arrow()"
+CELL = """inverse = lambda row: {'y': 1 / row['id']}
+Dataset.from_dict({'id': [0]}).map(inverse, schema=SCHEMA).to_arrow()"""
 
 
 def inverse(row: dict[str, int]) -> dict[str, float]:
