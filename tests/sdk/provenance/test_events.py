@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import json
 import logging
+import os
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -16,9 +18,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from lakefeed import Dataset, lineage, track
+from lakefeed.catalog.lake import Lake
 from lakefeed.config import Settings
 from lakefeed.errors import ConfigError
-from lakefeed.provenance import open_lineage
+from lakefeed.provenance import event_transport, open_lineage
 
 KINDS = {"START", "RUNNING", "COMPLETE", "ABORT", "FAIL", "OTHER"}
 REQUIRED = {
@@ -52,6 +55,26 @@ def check(event: Any) -> None:
         assert [urlsplit(facet[key]).scheme for key in ("_producer", "_schemaURL")] == ["urn", "https"]
         assert all(isinstance(facet[key], kind) for key, kind in REQUIRED[name].items())
     assert [urlsplit(event[key]).scheme for key in ("producer", "schemaURL")] == ["urn", "https"]
+    for dataset in (*event["inputs"], *event["outputs"]):
+        assert urlsplit(dataset["facets"]["dataSource"]["uri"]).scheme or dataset["namespace"] == "lake"
+        for column in dataset["facets"].get("schema", {}).get("fields", ()):
+            assert isinstance(column["name"], str)
+            assert isinstance(column["type"], str)
+        for origins in dataset["facets"].get("columnLineage", {}).get("fields", {}).values():
+            for origin in origins["inputFields"]:
+                assert {"namespace", "name", "field"} <= origin.keys()
+    parent = event["run"]["facets"].get("parent")
+    if parent is not None:
+        uuid.UUID(parent["run"]["runId"])
+        assert {"namespace", "name"} <= parent["job"].keys()
+
+
+def check_runs(events: list[Any]) -> None:
+    """Checks that each run begins once and then ends once, as consumers such as Marquez expect."""
+    kinds: dict[str, list[str]] = {}
+    for event in sorted(events, key=lambda each: (each["run"]["runId"], each["eventTime"])):
+        kinds.setdefault(event["run"]["runId"], []).append(event["eventType"])
+    assert all(each[0] == "START" and len(each) == 2 and each[1] != "START" for each in kinds.values())
 
 
 class Endpoint(BaseHTTPRequestHandler):
@@ -100,6 +123,7 @@ def test_a_run_sends_events(
     assert [event for *_, event in Endpoint.events] == events
     for event in events:
         check(event)
+    check_runs(events)
     assert [(each["eventType"], each["job"]["name"]) for each in events] == [
         *(("START", "outer"), ("START", "inner"), ("COMPLETE", "inner")),
         *(("START", "bad"), ("FAIL", "bad"), ("COMPLETE", "outer")),
@@ -119,6 +143,7 @@ def test_a_run_sends_events(
     from_lineage = lineage("out").openlineage()
     for event in from_lineage:
         check(event)
+    check_runs(from_lineage)
     (again,) = [each for each in from_lineage if each["eventType"] == "COMPLETE" and each["run"]["runId"] == run.id]
     assert [each["name"] for each in again["inputs"] + again["outputs"]] == ["photos", "out"]
 
@@ -133,10 +158,70 @@ def test_a_run_sends_events(
     assert run.status == "completed"
 
 
-def test_ids_settings_and_facets() -> None:
+def test_ids_settings_and_facets(home: Path) -> None:
     some = str(uuid.uuid4())
     assert open_lineage.run_id(some) == open_lineage.run_id(f"dagster:{some}") == some
+    steps = {open_lineage.run_id(f"dagster:{some}", name) for name in ("a", "b")}
+    assert len({*steps, some}) == 3
+    with track("step", run_id=f"dagster:{some}", transform="x") as run:
+        pass
+    for event in lineage(run).openlineage():
+        check(event)
+        parent = event["run"]["facets"]["parent"]
+        assert (event["run"]["runId"] in steps, parent["run"]["runId"]) == (False, some)
+        assert event["run"]["runId"] == open_lineage.run_id(f"dagster:{some}", "step")
     assert open_lineage.run_id("slurm 17") == open_lineage.run_id("slurm 17") != open_lineage.run_id("slurm 18")
     with pytest.raises(ConfigError, match="http"):
         Settings.load(**{"openlineage.url": "marquez:5000"})
     assert not Settings.load().openlineage.is_on
+
+
+def test_an_endpoint_that_hangs_delays_one_run(
+    home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    Dataset.from_dict({"x": [1]}).save("a")
+    hangs = threading.Event()
+    monkeypatch.setattr(event_transport, "post", lambda *_: hangs.wait(30))
+    monkeypatch.setattr(event_transport, "MAX_WAITING", 2)
+    event_transport._sender.reset()
+    monkeypatch.setenv("LAKEFEED__OPENLINEAGE__URL", "http://hangs")
+    monkeypatch.setenv("LAKEFEED__OPENLINEAGE__TIMEOUT", "0.2")
+    waited = []
+    for _ in range(4):
+        begun = time.monotonic()
+        with caplog.at_level(logging.WARNING, "lakefeed"), track() as run:
+            Dataset("a").to_arrow()
+        waited.append(time.monotonic() - begun)
+        assert run.status == "completed"
+    assert waited[0] >= 0.2
+    assert len([each for each in caplog.records if "later ones are lost" in each.getMessage()]) == 1
+    assert event_transport._sender._is_behind
+    hangs.set()
+    event_transport._sender.drain()
+    assert event_transport._sender._unsent == 0
+    event_transport._sender.reset()
+
+
+def test_lines_of_several_processes_do_not_mix(tmp_path: Path) -> None:
+    file, lines = tmp_path / "deep" / "events.jsonl", 50
+    children = []
+    for letter in "abcd":
+        child = os.fork()
+        if not child:
+            for _ in range(lines):
+                event_transport.append_line(file, letter.encode() * 20_000)
+            os._exit(0)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+    written = file.read_text().splitlines()
+    assert sorted(written) == sorted(letter * 20_000 for letter in "abcd" * lines)
+
+
+def test_the_namespace_of_datasets_is_a_uri(home: Path) -> None:
+    def namespace(**settings: Any) -> str:
+        return event_transport.lake_namespace(Lake(Settings.load(**settings)))
+
+    assert namespace() == f"file://{home}/warehouse"
+    assert namespace(**{"catalog.warehouse": "/data/my lake"}) == "file:///data/my%20lake"
+    assert namespace(**{"catalog.warehouse": "s3://bucket/lake"}) == "s3://bucket/lake"
+    assert namespace(**{"openlineage.namespace": "prod"}) == "prod"

@@ -5,6 +5,8 @@ Neither ever fails a run: events wait in memory and are sent by one thread, and 
 
 from __future__ import annotations
 
+import atexit
+import errno
 import json
 import logging
 import os
@@ -12,13 +14,14 @@ import queue
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
-from lakefeed.catalog.current_run import RunState
+from lakefeed.catalog.current_run import Output, RunState, VersionRead
+from lakefeed.catalog.durability import local_path
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.snapshot_facts import columns_of
 from lakefeed.config import OpenLineageSettings
@@ -30,30 +33,48 @@ from lakefeed.storage.urls import redact
 
 logger = logging.getLogger(__name__)
 
+MakeEvent: TypeAlias = Callable[[], Any]
+
 DEFAULT_PATH: Final = "/api/v1/lineage"
 THREAD_NAME: Final = "lakefeed-openlineage"
 MAX_WAITING: Final = 10_000
 
 
 def lake_namespace(lake: Lake) -> str:
-    """Returns the namespace of the datasets of a lake: the setting, or the location of its warehouse."""
-    return lake.settings.openlineage.namespace or redact(lake.settings.warehouse)
+    """Returns the namespace of the datasets of a lake, a URI: the setting, or the location of its warehouse."""
+    given = lake.settings.openlineage.namespace
+    if given is not None:
+        return given
+    warehouse = redact(lake.settings.warehouse)
+    path = local_path(warehouse)
+    return warehouse if path is None else path.absolute().as_uri()
 
 
 def send_start(lake: Lake, record: RunRecord) -> None:
     """Sends the event of the beginning of a run, if events are to be sent."""
     if lake.settings.openlineage.is_on:
-        _sender.send(lake.settings.openlineage, open_lineage.start_event(_event_run(lake, record)))
+        event = open_lineage.start_event(_event_run(lake, record))
+        _sender.send(lake.settings.openlineage, lambda: event)
 
 
 def send_end(lake: Lake, record: RunRecord, state: RunState | None) -> None:
-    """Sends the event of the end of a run, and waits for it as long as the setting ``timeout`` says."""
+    """Sends the event of the end of a run, and waits for it as long as the setting ``timeout`` says.
+
+    Once that time was over, later runs do not wait until all events are sent.
+    """
     settings = lake.settings.openlineage
     if not settings.is_on:
         return
     inputs = [] if state is None else list(state.inputs.values())
     outputs = [] if state is None else list(state.outputs)
-    reads = [
+    run = _event_run(lake, record)
+    # The columns are read from the catalog, so the thread makes the event.
+    _sender.send(settings, lambda: open_lineage.end_event(run, _reads(lake, inputs), _writes(lake, outputs)))
+    _sender.wait(settings.timeout)
+
+
+def _reads(lake: Lake, inputs: Iterable[VersionRead]) -> list[EventDataset]:
+    return [
         EventDataset(
             each.dataset,
             str(each.version),
@@ -62,9 +83,13 @@ def send_end(lake: Lake, record: RunRecord, state: RunState | None) -> None:
         )
         for each in inputs
     ]
-    written = [EventDataset(name, version, _columns(lake, name), rows, size) for name, version, rows, size in outputs]
-    _sender.send(settings, open_lineage.end_event(_event_run(lake, record), reads, written))
-    _sender.wait(settings.timeout)
+
+
+def _writes(lake: Lake, outputs: Iterable[Output]) -> list[EventDataset]:
+    return [
+        EventDataset(name, version, _columns(lake, name) if size is None else (), rows, size)
+        for name, version, rows, size in outputs
+    ]
 
 
 def _event_run(lake: Lake, record: RunRecord) -> EventRun:
@@ -86,7 +111,7 @@ def _event_run(lake: Lake, record: RunRecord) -> EventRun:
 def _columns(lake: Lake, name: str) -> tuple[tuple[str, str], ...]:
     try:
         return columns_of(lake.table(name))
-    except (LakefeedError, OSError):  # it was deleted, or is a file
+    except (LakefeedError, OSError):  # it was deleted
         return ()
 
 
@@ -97,16 +122,20 @@ class _Sender:
         self.reset()
 
     def reset(self) -> None:
-        self._waiting: queue.Queue[tuple[OpenLineageSettings, bytes]] = queue.Queue(MAX_WAITING)
+        self._waiting: queue.Queue[tuple[OpenLineageSettings, MakeEvent]] = queue.Queue(MAX_WAITING)
         self._lock = threading.Lock()
         self._sent = threading.Condition(self._lock)
         self._unsent = 0
+        self._is_behind = False
+        self._seconds = 0.0
         self._thread: threading.Thread | None = None
         self._warned: set[str] = set()
 
-    def send(self, settings: OpenLineageSettings, event: Any) -> None:
-        """Puts an event in the queue. Without a thread, when the interpreter ends, it sends at once."""
-        item = settings, json.dumps(event, default=str, separators=(",", ":")).encode()
+    def send(self, settings: OpenLineageSettings, make: MakeEvent) -> None:
+        """Puts an event in the queue. Without a thread, when the interpreter ends, it sends at once.
+
+        If the queue is full, because the endpoint has not answered for long, the event is lost.
+        """
         with self._lock:
             try:
                 if self._thread is None:
@@ -115,25 +144,43 @@ class _Sender:
             except RuntimeError:
                 self._thread = None
             else:
-                self._unsent += 1
+                self._put(settings, make)
         if self._thread is None:
-            self._deliver(*item)
+            self._deliver(settings, make)
+
+    def _put(self, settings: OpenLineageSettings, make: MakeEvent) -> None:
+        try:
+            self._waiting.put_nowait((settings, make))
+        except queue.Full:
+            self._warn("the queue", f"{MAX_WAITING:,} of them wait already; later ones are lost")
         else:
-            self._waiting.put(item)
+            self._unsent += 1
 
     def wait(self, seconds: float) -> None:
-        """Waits until all events are sent, or the time is over."""
+        """Waits until all events are sent, or the time is over. Does not wait while earlier events are late."""
         with self._sent:
-            self._sent.wait_for(lambda: self._unsent == 0, seconds)
+            if not self._is_behind:
+                self._is_behind = not self._sent.wait_for(lambda: self._unsent == 0, seconds)
 
     def _run(self) -> None:
-        for settings, event in self._items():
-            self._deliver(settings, event)
-            with self._sent:
-                self._unsent -= 1
-                self._sent.notify_all()
+        for settings, make in self._items():
+            self._seconds = settings.timeout
+            try:
+                self._deliver(settings, make)
+            finally:
+                with self._sent:
+                    self._unsent -= 1
+                    self._is_behind &= self._unsent > 0
+                    self._sent.notify_all()
 
-    def _items(self) -> Iterator[tuple[OpenLineageSettings, bytes]]:
+    def drain(self) -> None:
+        """Waits once more for events that are late, because the process ends."""
+        with self._sent:
+            self._is_behind = False
+            seconds = self._seconds if self._unsent else 0.0
+        self.wait(seconds)
+
+    def _items(self) -> Iterator[tuple[OpenLineageSettings, MakeEvent]]:
         """Yields events until none has come for a second; then the thread ends."""
         while True:
             try:
@@ -144,9 +191,11 @@ class _Sender:
                         self._thread = None
                         return
 
-    def _deliver(self, settings: OpenLineageSettings, event: bytes) -> None:
+    def _deliver(self, settings: OpenLineageSettings, make: MakeEvent) -> None:
+        event = json.dumps(make(), default=str, separators=(",", ":")).encode()
         if settings.file is not None:
-            self._try(settings.file, lambda: append_line(Path(str(settings.file)), event))
+            file = Path(settings.file).expanduser()
+            self._try(settings.file, lambda: append_line(file, event))
         if settings.url is not None:
             self._try(redact(settings.url), lambda: post(settings, event))
 
@@ -154,9 +203,12 @@ class _Sender:
         try:
             send()
         except (OSError, HTTPException, ValueError) as error:
-            if target not in self._warned:
-                self._warned.add(target)
-                logger.warning("events of OpenLineage could not be sent to %s: %s", target, error)
+            self._warn(target, error)
+
+    def _warn(self, target: str, reason: object) -> None:
+        if target not in self._warned:
+            self._warned.add(target)
+            logger.warning("events of OpenLineage could not be sent to %s: %s", target, reason)
 
 
 def append_line(path: Path, event: bytes) -> None:
@@ -164,7 +216,10 @@ def append_line(path: Path, event: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
     try:
-        os.write(file, event + b"\n")
+        line = event + b"\n"
+        written = os.write(file, line)
+        if written < len(line):
+            raise OSError(errno.ENOSPC, f"{written:,} of {len(line):,} bytes of an event were written")
     finally:
         os.close(file)
 
@@ -184,3 +239,4 @@ def post(settings: OpenLineageSettings, event: bytes) -> None:
 
 _sender = _Sender()
 os.register_at_fork(after_in_child=_sender.reset)
+atexit.register(_sender.drain)

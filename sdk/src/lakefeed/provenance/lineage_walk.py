@@ -162,6 +162,7 @@ class LineageWalk:
         if record is not None and record.name:
             facts: dict[str, Any] = {"params": dict(record.params), "finished": record.finished, "user": record.user}
             facts |= {"error": record.error, "parent": record.parent, "run": run, "code": code}
+            facts["external"] = record.external if record.external != run else None
             name, state, at = record.name, record.status, record.started
         else:
             name = f"routine {routine}" if routine is not None else _short(run)

@@ -14,11 +14,14 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from lakefeed.provenance.lineage_graph import Lineage, LineageNode
+from lakefeed.records.origin_facts import DAGSTER_PREFIX
 
 PRODUCER: Final = "urn:lakefeed:sdk:openlineage:event"
 SPEC: Final = "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs"
 FACETS: Final = "https://openlineage.io/spec/facets"
 JOB_NAMESPACE: Final = "lakefeed"
+DAGSTER_JOB: Final[Mapping[str, str]] = {"namespace": "dagster", "name": "__ASSET_JOB"}
+"""The job of Dagster in which assets are materialized."""
 ENDS: Final[Mapping[str, str]] = {
     "completed": "COMPLETE",
     "failed": "FAIL",
@@ -80,10 +83,15 @@ class EventRun:
     kind: str = "JOB"
 
 
-def run_id(text: str) -> str:
-    """Returns the id of a run as a UUID, which the specification demands: itself, or one that follows from it."""
+def run_id(text: str, name: str = "") -> str:
+    """Returns the id of a run as a UUID, which the specification demands: itself, or one that follows from it.
+
+    A run of Dagster may run several steps, each of which is a run of a job with a name.
+    """
+    if text.startswith(DAGSTER_PREFIX) and name:
+        return str(uuid.uuid5(uuid.NAMESPACE_URL, f"lakefeed:run:{text}:{name}"))
     try:
-        return str(uuid.UUID(text.removeprefix("dagster:")))
+        return str(uuid.UUID(text.removeprefix(DAGSTER_PREFIX)))
     except ValueError:
         return str(uuid.uuid5(uuid.NAMESPACE_URL, f"lakefeed:run:{text}"))
 
@@ -107,7 +115,7 @@ def _event(
         "eventTime": _time(at),
         "producer": PRODUCER,
         "schemaURL": f"{SPEC}/RunEvent",
-        "run": {"runId": run_id(run.id), "facets": _run_facets(run)},
+        "run": {"runId": run_id(run.id, run.name), "facets": _run_facets(run)},
         "job": {"namespace": JOB_NAMESPACE, "name": run.name, "facets": _job_facets(run)},
         "inputs": [_input(each, run.namespace) for each in inputs],
         "outputs": [_output(each, run.namespace) for each in outputs],
@@ -137,13 +145,20 @@ def _run_facets(run: EventRun) -> dict[str, Any]:
             message=run.error,
             programmingLanguage="Python",
         )
-    if run.parent is not None:
-        facets["parent"] = _facet(
-            f"{FACETS}/1-0-1/ParentRunFacet.json#/$defs/ParentRunFacet",
-            run={"runId": run_id(run.parent[0])},
-            job={"namespace": JOB_NAMESPACE, "name": run.parent[1]},
-        )
+    parent = _parent(run)
+    if parent is not None:
+        schema = f"{FACETS}/1-0-1/ParentRunFacet.json#/$defs/ParentRunFacet"
+        facets["parent"] = _facet(schema, **parent)
     return facets
+
+
+def _parent(run: EventRun) -> dict[str, Any] | None:
+    if run.parent is not None:
+        outer, name = run.parent
+        return {"run": {"runId": run_id(outer, name)}, "job": {"namespace": JOB_NAMESPACE, "name": name}}
+    if run.id.startswith(DAGSTER_PREFIX):
+        return {"run": {"runId": run_id(run.id)}, "job": DAGSTER_JOB}
+    return None
 
 
 def _job_facets(run: EventRun) -> dict[str, Any]:
@@ -233,8 +248,11 @@ def _event_run(node: LineageNode, nodes: Mapping[str, LineageNode], namespace: s
     facts = {name: node.facts[name] for name in ("params", "code", "user", "routine") if name in node.facts}
     parent = node.facts.get("parent")
     outer = None if parent is None else nodes.get(f"run:{parent}")
+    around = None if parent is None else (parent, parent)
+    if outer is not None:
+        around = str(outer.facts.get("external") or parent), outer.name
     return EventRun(
-        str(node.facts.get("run", node.id)),
+        str(node.facts.get("external") or node.facts.get("run", node.id)),
         node.name,
         namespace,
         node.state,
@@ -242,6 +260,6 @@ def _event_run(node: LineageNode, nodes: Mapping[str, LineageNode], namespace: s
         node.facts.get("finished"),
         facts,
         node.facts.get("error"),
-        None if parent is None else (parent, outer.name if outer is not None else parent),
+        around,
         "TASK" if "routine" in node.facts else "JOB",
     )

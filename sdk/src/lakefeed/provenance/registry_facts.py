@@ -41,7 +41,7 @@ _IS_FILE: Final = and_(RECORD.c.kind == FILE_KIND, RECORD.c.sha256.is_not(None))
 
 @dataclass(frozen=True, slots=True)
 class RunFact:
-    """A run, as the registry has it."""
+    """A run, as the registry has it. ``external``: the id as its commits name it."""
 
     id: str
     name: str
@@ -53,6 +53,7 @@ class RunFact:
     error: str | None = None
     started: int | None = None
     finished: int | None = None
+    external: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +191,7 @@ def _run_fact(row: Any, run: str, parent: str | None) -> RunFact:
         _json(row.facts_json).get("error"),
         row.started,
         row.finished if row.status != RunStatus.RUNNING else None,
+        row.external,
     )
 
 
