@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import bz2
 import datetime as dt
+import gzip
 import hashlib
 import json
+import shutil
 import struct
 from collections.abc import Iterator
 from decimal import Decimal
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -19,9 +24,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lakefeed import Dataset
-from lakefeed.errors import InvalidArgumentError, StorageError, TransformError, TypeMismatchError, UnsupportedError
+from lakefeed.errors import (
+    ColumnNotFoundError,
+    FileError,
+    InvalidArgumentError,
+    StorageError,
+    TransformError,
+    TypeMismatchError,
+    UnsupportedError,
+)
 from lakefeed.formats import mds_shards
 from lakefeed.formats.mds_shards import MDSLayout, ShardBuilder, build_shards
+from tests.sdk.s3 import new_bucket, s3_server
 
 WRITTEN_BY_MDSWRITER = {
     "index.json": "e2e8de964de6930f3e0f5f78096a6b78725a34f8821a645c0c5b19ac9553dbf5",
@@ -56,14 +70,14 @@ def decode(encoding: str, data: bytes) -> Any:
     return data if kind == "bytes" else np.frombuffer(data, kind)[0].item()
 
 
-def read_samples(data: bytes, entry: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def read_samples(data: bytes, entry: dict[str, Any], encodings: list[str] | None = None) -> Iterator[dict[str, Any]]:
     """Yields the samples of a shard, by the description of the format."""
     (count,) = struct.unpack_from("<I", data)
     offsets = struct.unpack_from(f"<{count + 1}I", data, 4)
     assert (count, offsets[-1]) == (entry["samples"], len(data))
     assert len(data) == entry["raw_data"]["bytes"]
     config = json.loads(data[4 * (count + 2) : offsets[0]])
-    assert config.items() <= entry.items()
+    assert encodings or config.items() <= entry.items()
     for start, stop in pairwise(offsets):
         sizes = []
         for size in config["column_sizes"]:
@@ -72,7 +86,8 @@ def read_samples(data: bytes, entry: dict[str, Any]) -> Iterator[dict[str, Any]]
                 start += 4
             sizes.append(size)
         sample = {}
-        for name, encoding, size in zip(config["column_names"], config["column_encodings"], sizes, strict=True):
+        used = encodings or config["column_encodings"]
+        for name, encoding, size in zip(config["column_names"], used, sizes, strict=True):
             sample[name] = decode(encoding, data[start : start + size])
             start += size
         assert start == stop
@@ -175,15 +190,162 @@ def test_a_folder_is_whole_or_absent(home: Path, tmp_path: Path) -> None:
     for taken in (tmp_path / "empty", tmp_path / "file", tmp_path):
         with pytest.raises(InvalidArgumentError, match="not an empty folder"):
             rows.to_mds(taken)
-    for wrong in ("", "s3://bucket/x", 5, None, "nul\0"):
+    for wrong in ("", "https://bucket/x", "s3::https://x", 5, None, "nul\0"):
         with pytest.raises(InvalidArgumentError, match="folder"):
             rows.to_mds(wrong)  # type: ignore[arg-type]
-    for limit in (0, -1, 1 << 32, "1mb", True, 1.5):
+    for limit in (0, -1, 1 << 32, "1 mile", "4gb", "", True, 1.5):
         with pytest.raises(InvalidArgumentError, match="size_limit"):
             rows.to_mds(tmp_path / "x", size_limit=limit)  # type: ignore[arg-type]
     with pytest.raises(StorageError):
         rows.to_mds(tmp_path / "file" / "below")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file"]
+
+
+def read_compressed(folder: Path, decompress: Any) -> list[dict[str, Any]]:
+    samples = []
+    for entry in json.loads((folder / "index.json").read_text())["shards"]:
+        zipped, raw = entry["zip_data"], entry["raw_data"]
+        file = (folder / zipped["basename"]).read_bytes()
+        assert (len(file), hashlib.sha1(file).hexdigest()) == (zipped["bytes"], zipped["hashes"]["sha1"])
+        data = decompress(file, raw["bytes"])
+        assert hashlib.sha1(data).hexdigest() == raw["hashes"]["sha1"]
+        samples += read_samples(data, entry)
+    return samples
+
+
+def test_shards_are_compressed_and_hashed(home: Path, tmp_path: Path) -> None:
+    rows = Dataset.from_arrow(known_rows())
+    for number, (name, decompress) in enumerate(
+        (
+            ("gz", lambda data, _: gzip.decompress(data)),
+            ("bz2:1", lambda data, _: bz2.decompress(data)),
+            *((name, partial(pa.Codec(codec).decompress, asbytes=True)) for name, codec in ARROW_CODECS.items()),
+        )
+    ):
+        folder = tmp_path / str(number)
+        assert rows.to_mds(folder, size_limit="0.6kb", compression=name, hashes=["sha1", "md5", "sha1"]) == 7
+        assert {path.suffix[1:] for path in folder.glob("shard*")} == {name.split(":")[0]}
+        assert read_compressed(folder, decompress) == known_rows().to_pylist()
+        entry = json.loads((folder / "index.json").read_text())["shards"][0]
+        assert (entry["compression"], entry["hashes"], entry["size_limit"]) == (name, ["md5", "sha1"], 614)
+    for wrong in ("lz4", "gz:10", "snappy:1", "zstd:", ":1", 5, ["gz"]):
+        with pytest.raises(InvalidArgumentError, match="compression"):
+            rows.to_mds(tmp_path / "x", compression=wrong)  # type: ignore[arg-type]
+    for names in ("sha1", ["sha"], [5], None, ["shake_128"]):
+        with pytest.raises(InvalidArgumentError, match="hash"):
+            rows.to_mds(tmp_path / "x", hashes=names)  # type: ignore[arg-type]
+
+
+ARROW_CODECS = {"zstd:7": "zstd", "br:1": "brotli", "snappy": "snappy"}
+
+
+def test_columns_get_the_encodings_of_the_caller(home: Path, tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "tokens": pa.array([[1, 2, 3], [300]], pa.list_(pa.int64())),
+            "block": pa.array([[1, 2, 3, 4], [5, 6, 7, 8]], pa.large_list(pa.int32())),
+            "photo": [b"\xff\xd8", b"\xff\xd9"],
+            "count": pa.array([1, 2], pa.int8()),
+            "digits": [10, -3],
+            "share": [0.5, float("nan")],
+            "price": pa.array([Decimal("1.50"), Decimal(2)]),
+            "flag": [True, False],
+            "word": ["a", "b"],
+        }
+    )
+    encodings = {
+        "tokens": "ndarray:uint16", "block": "ndarray:float32:2,2", "photo": "jpeg", "count": "int",
+        "digits": "str_int", "share": "str_float", "price": "str_decimal", "flag": "uint8", "word": "json",
+    }  # fmt: skip
+    Dataset.from_arrow(table).to_mds(tmp_path / "shards", encodings=encodings)
+    entry = json.loads((tmp_path / "shards" / "index.json").read_text())["shards"][0]
+    assert dict(zip(entry["column_names"], entry["column_encodings"], strict=True)) == encodings
+    sizes = dict(zip(entry["column_names"], entry["column_sizes"], strict=True))
+    assert {name: size for name, size in sizes.items() if size is not None} == {"block": 16, "count": 8, "flag": 1}
+    kinds = {"photo": "bytes", "tokens": "bytes", "count": "int64", "digits": "str", "share": "str", "price": "str"}
+    plain = [kinds.get(name, kind) for name, kind in zip(entry["column_names"], entry["column_encodings"], strict=True)]
+    data = (tmp_path / "shards" / "shard.00000.mds").read_bytes()
+    first, second = read_samples(data, {**entry, "column_encodings": plain}, plain)
+    assert first == {
+        "tokens": bytes([4, 3]) + np.array([1, 2, 3], np.uint16).tobytes(), "block": [[1, 2], [3, 4]],
+        "photo": b"\xff\xd8", "count": 1, "digits": "10", "share": "0.5", "price": "1.50", "flag": 1, "word": "a",
+    }  # fmt: skip
+    assert (second["tokens"], second["share"]) == (bytes([4, 1]) + np.array([300], np.uint16).tobytes(), "nan")
+
+
+def test_encodings_that_do_not_fit(home: Path, tmp_path: Path) -> None:
+    def write(values: Any, kind: pa.DataType, encoding: Any) -> None:
+        Dataset.from_arrow(pa.table({"x": pa.array(values, kind)})).to_mds(tmp_path / "no", encodings={"x": encoding})
+
+    numbers = pa.list_(pa.int64())
+    for values, kind, encoding, message in (
+        ([300], pa.int64(), "int8", "cannot hold"),
+        ([0.5], pa.float64(), "int", "cannot hold"),
+        ([1, None], pa.int64(), "float32", None),
+        ([1, None], pa.int64(), "str_int", "row 1"),
+        (["a"], pa.string(), "jpeg", "no form"),
+        (["a"], pa.string(), "int", "no form"),
+        ([1], pa.int64(), "str", "no form"),
+        ([[1], []], numbers, "ndarray:int64", "row 1 has 0 values"),
+        ([[1, 2], [1]], numbers, "ndarray:int64:2", "row 1 has 1 values"),
+        ([[1, None]], numbers, "ndarray:int64", "null"),
+        ([[70_000]], numbers, "ndarray:uint16", "cannot hold"),
+        ([[[1]]], pa.list_(numbers), "ndarray:int64", "no form"),
+        ([[1, 2]], pa.list_(pa.int64(), 2), "ndarray:int64:3", "no form"),
+    ):
+        if message is None:
+            write(values, kind, encoding)
+            assert np.isnan(read_folder(tmp_path / "no")[1]["x"])
+            shutil.rmtree(tmp_path / "no")
+            continue
+        with pytest.raises(TypeMismatchError, match=message):
+            write(values, kind, encoding)
+    for encoding in ("pkl", "", "ndarray", "ndarray:int", "ndarray:int64:0", "ndarray:int64:2,", 5, None):
+        with pytest.raises(InvalidArgumentError, match="encoding"):
+            write([1], pa.int64(), encoding)
+    with pytest.raises(ColumnNotFoundError, match="'y'"):
+        Dataset.from_dict({"x": [1]}).to_mds(tmp_path / "no", encodings={"y": "int"})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_shards_are_written_to_a_store_and_the_index_is_the_last(home: Path, tmp_path: Path) -> None:
+    store = fsspec.filesystem("memory")
+    rows = Dataset.from_arrow(known_rows())
+    assert rows.to_mds("memory://mds/shards/", size_limit=600) == 7
+    names = {path.rpartition("/")[2]: store.cat_file(path) for path in store.find("/mds/shards")}
+    assert {name: hashlib.sha256(data).hexdigest() for name, data in names.items()} == WRITTEN_BY_MDSWRITER
+    created = {path.rpartition("/")[2]: store.created(path) for path in store.find("/mds/shards")}
+    assert max(created, key=lambda name: created[name]) == "index.json"
+    with pytest.raises(InvalidArgumentError, match="not empty"):
+        rows.to_mds("memory://mds/shards")
+
+    def fails(row: dict[str, Any]) -> dict[str, Any]:
+        if row["i"] == -6:
+            assert store.find("/mds/half")
+            raise RuntimeError("no")
+        return row
+
+    with pytest.raises(TransformError):
+        rows.map(fails, schema=rows.schema).to_mds("memory://mds/half", size_limit=600)
+    assert store.find("/mds/half") == []
+    with pytest.raises(FileError):
+        rows.to_mds("nostore://x/y")
+    store.rm("/mds", recursive=True)
+
+
+@pytest.mark.live
+def test_shards_are_written_to_s3(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with s3_server() as options:
+        url = new_bucket(options, "shards")
+        monkeypatch.setenv("LAKEFEED__FILES__OPTIONS__S3", json.dumps(options))
+        rows = Dataset.from_arrow(known_rows())
+        assert rows.to_mds(f"{url}/a/b", size_limit=600, compression="zstd") == 7
+        fs = fsspec.filesystem("s3", **options)
+        assert sorted(path.rpartition("/")[2] for path in fs.find("shards/a/b"))[0] == "index.json"
+        with pytest.raises(InvalidArgumentError, match="not empty"):
+            rows.to_mds(f"{url}/a/b")
+        with pytest.raises(StorageError, match="cannot write"):
+            rows.to_mds("s3://missing-bucket/x")
 
 
 def test_files_are_bytes(home: Path, tmp_path: Path) -> None:

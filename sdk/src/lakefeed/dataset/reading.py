@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
@@ -158,7 +158,10 @@ class Reading(Operations, LocalData):
         folder: str | os.PathLike[str],
         load_files: LoadFiles = "bytes",
         *,
-        size_limit: int | None = 67_108_864,
+        size_limit: int | str | None = 67_108_864,
+        compression: str | None = None,
+        hashes: Sequence[str] = (),
+        encodings: Mapping[str, str] | None = None,
     ) -> int:
         """Writes the rows as MDS shards, which MosaicML's ``StreamingDataset`` reads. Returns the number of rows.
 
@@ -166,14 +169,23 @@ class Reading(Operations, LocalData):
         columns of these types, and all else is JSON: times in ISO 8601, decimals as text, bytes in base64.
 
         Args:
-            folder: a local folder that does not exist, or is empty. It appears with all of its files, or not at all.
+            folder: a folder that does not exist, or is empty, or a URL such as ``s3://bucket/folder``. A local folder
+                appears with all of its files, or not at all. In a store, ``index.json`` is written last.
             load_files: the form of file cells, as in `load_files`.
-            size_limit: the most bytes of a shard, unless one row has more. None writes one shard.
+            size_limit: the most bytes of a shard before it is compressed, unless one row has more; text may have a
+                unit, such as ``"64mb"``. None writes one shard.
+            compression: ``"zstd"``, ``"gz"``, ``"br"``, ``"bz2"`` or ``"snappy"``, or with a level ``"zstd:7"``.
+            hashes: the names of hashes, such as ``["sha1"]``. The index has them for each file; ``StreamingDataset``
+                compares them with ``validate_hash=``.
+            encodings: the encodings of columns that do not get the one of their type: ``{"photo": "jpeg", "tokens":
+                "ndarray:uint16"}``.
 
         Raises:
             InvalidArgumentError: the folder is not empty, or an argument is malformed.
-            TypeMismatchError: a column of integers, text, bytes or tensors holds null. Null floats are NaN.
-            StorageError: the disk cannot store the shards.
+            ColumnNotFoundError: ``encodings`` names a column that does not exist.
+            TypeMismatchError: an encoding does not fit a column, or a column of integers, text, bytes or tensors holds
+                null. Null floats are NaN.
+            StorageError: the disk or the store cannot store the shards.
 
         Example:
             >>> import tempfile
@@ -181,7 +193,8 @@ class Reading(Operations, LocalData):
             ...     Dataset.from_dict({"x": [1, 2], "name": ["a", "b"]}).to_mds(f"{folder}/shards")
             2
         """
-        return mds_folder.write_mds(self._runner, self.load_files(load_files)._plan, folder, size_limit)
+        plan = self.load_files(load_files)._plan
+        return mds_folder.write_mds(self._runner, plan, folder, size_limit, compression, hashes, encodings)
 
     def to_duckdb(self, table_name: str = "data", connection: Any = None) -> duckdb.DuckDBPyRelation:
         """Returns a DuckDB relation that streams the rows each time it runs.
