@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from click.testing import CliRunner, Result
 
-from lakefeed import Dataset, Table
+from lakefeed import Dataset, Table, list_datasets
 from lakefeed.cli.main import cli
+from lakefeed.keyed import Transaction
 from lakefeed.mirrors import list_mirrors
 
 
@@ -104,3 +106,37 @@ def test_versions_on_local_disk_are_listed_and_removed() -> None:
     assert run("cache", "rm", "rows", "--yes").stderr == "nothing to remove\n"
     assert "no dataset 'none'" in run("cache", "none", code=4).stderr
     assert "--no-files" in run("cache", "-h").stdout
+
+
+def test_a_first_upsert_that_fails_leaves_nothing(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Dataset.from_dict({"id": [1]}).save("other")
+    files = sorted(path for path in home.rglob("*") if path.is_file() and "catalog.db" not in path.name)
+    rows = tmp_path / "rows.csv"
+    for text, problem in (("id,x\n1,a\n1,b\n", "more than once"), ("id,x\n1,a\n,b\n", "null in row 1")):
+        rows.write_text(text)
+        assert problem in run("table", "upsert", "t", str(rows), "--key", "id", code=1).stderr
+    rows.write_text("id,x\n1,a\n")
+    for error, code in ((KeyboardInterrupt(), 130), (OSError("no space left"), 1)):
+        with monkeypatch.context() as patch:
+            patch.setattr(Transaction, "commit", _raise(error))
+            run("table", "upsert", "t", str(rows), "--key", "id", code=code)
+    assert [each.name for each in list_datasets()] == ["other"]
+    assert files == sorted(path for path in home.rglob("*") if path.is_file() and "catalog.db" not in path.name)
+    assert run("head", "t", code=4).stderr == "lakefeed: no dataset 't'. The datasets are 'other'.\n"
+
+    def write_and_fail(self: Transaction, **options: object) -> None:
+        Dataset.from_dict({"id": [7]}).append_to("t")
+        raise OSError("lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Transaction, "commit", write_and_fail)
+        run("table", "upsert", "t", str(rows), "--key", "id", code=1)
+    assert lines("head", "t") == [["7"]]  # of another writer, so it stays
+    assert "t is now version 3, 2 rows" in run("table", "upsert", "t", str(rows)).stderr
+
+
+def _raise(error: BaseException) -> Callable[..., None]:
+    def raising(*arguments: object, **options: object) -> None:
+        raise error
+
+    return raising

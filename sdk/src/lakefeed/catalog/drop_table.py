@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import UUID
 
 from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.io import FileIO
@@ -34,7 +35,7 @@ from lakefeed.catalog.table_references import (
     lexical_path,
     possible_folders,
 )
-from lakefeed.catalog.tombstones import retire, retire_damaged
+from lakefeed.catalog.tombstones import retire, retire_damaged, retire_new
 from lakefeed.catalog.version_files import map_in_threads
 from lakefeed.catalog.warehouse import open_folder
 from lakefeed.catalog.warehouse_owner import require_owner
@@ -97,6 +98,24 @@ def purge(lake: Lake, name: str) -> bool:
     if pending is not None:
         pending.delete()
     return True
+
+
+def withdraw(lake: Lake, name: str, table_uuid: UUID) -> bool:
+    """Removes a new dataset to which nothing was written since its creation. The next one begins at its number.
+
+    Returns False, without a change, if it is gone, was replaced, or has another version.
+    """
+    try:
+        table = lake.table(name)
+    except (DatasetNotFoundError, DamagedDatasetError):
+        return False
+    if table.metadata.table_uuid != table_uuid or len(table.metadata.snapshots) > 1:
+        return False
+    pending = _pending_deletes_of(lake, table, force=True)
+    withdrawn = retire_new(lake.catalog, table)
+    if withdrawn and pending is not None:
+        pending.delete()
+    return withdrawn
 
 
 def _drop_table(lake: Lake, name: str, force: bool) -> _PendingDeletes | None:

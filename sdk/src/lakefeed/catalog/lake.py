@@ -388,7 +388,7 @@ class Lake:
         names = self.names()
         similar = difflib.get_close_matches(name, names, n=3)
         hint = f" Did you mean {quoted_list(similar)}?" if similar else f" The datasets are {quoted_list(names)}."
-        deletions = self.deletions(name)
+        deletions = [each for each in self.deletions(name) if each.last]  # of others, nothing was ever there
         past = f": {deletions[-1].event}, after version {deletions[-1].last}" if deletions else ""
         if deletions and deletions[-1].to == tombstones.TRASH:
             hint += " Dataset.list_trash() shows what can be brought back."

@@ -141,6 +141,25 @@ def retire(catalog: Catalog, load: Callable[[], Table], drop: Callable[[Table], 
         table = current
 
 
+def retire_new(catalog: Catalog, table: Table) -> bool:
+    """Drops a table without rows, so that its version number is used again.
+
+    Returns False, without a change, if the table has changed.
+    """
+    from lakefeed.catalog.sql_catalog import LakeSqlCatalog
+
+    if isinstance(catalog, LakeSqlCatalog):
+        # An entry of its own tells a repeated attempt that the first one has succeeded.
+        entry = Deletion(str(table.metadata.table_uuid), 0, _now_ms())
+        others = [each for each in deletions(catalog, table.name()) if each.last]
+        value = _dump_deletions(others, entry)
+        return catalog.retire(table.name(), table.metadata_location, deletions_key(table.name()[-1]), value)
+    if catalog.load_table(table.name()).metadata_location != table.metadata_location:
+        return False
+    catalog.drop_table(table.name())
+    return True
+
+
 def retire_damaged(catalog: Catalog, identifier: tuple[str, ...], metadata_location: str | None) -> None:
     """Drops a damaged table from the catalog and records the highest version number that it may have had.
 

@@ -10,3 +10,5 @@ NOT_FOUND = 4
 ANSWER_IS_NO = 10
 """The command ran, and its answer is "no": there are differences or problems."""
 INTERRUPTED = 130
+SIGNAL = 128
+"""A signal has ended the command: this number, plus that of the signal."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from types import FrameType
 from typing import Any, TextIO
 
 import click
@@ -108,8 +110,15 @@ def _nowhere() -> TextIO:
     return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123 - it is open until the process ends
 
 
+def _terminate(number: int, frame: FrameType | None) -> None:
+    """Ends the command as an interrupt does, so that it removes what is unfinished."""
+    raise SystemExit(exit_codes.SIGNAL + number)
+
+
 def main() -> None:
     """Runs the command line of this process."""
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _terminate)
     warnings.showwarning = _show_warning
     sys.stdout, sys.stderr = (stream or _nowhere() for stream in (sys.stdout, sys.stderr))
     for stream in (sys.stdout, sys.stderr):

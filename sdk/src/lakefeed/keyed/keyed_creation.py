@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from lakefeed._validate import check_flag, check_text
 from lakefeed.catalog.commit import create
+from lakefeed.catalog.drop_table import withdraw
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.properties import COLUMN_FILES, ROOT
 from lakefeed.catalog.schema import declared_schema, normalize_schema
@@ -43,6 +46,25 @@ def create_table(
         _check_same_key(lake, name, schema)
         _check_same_root(lake, name, root)
     return table
+
+
+@contextmanager
+def new_table(lake: Lake, name: str, key_schema: Any, description: str | None = None) -> Iterator[Table]:
+    """Yields a new table for the first rows of it. If the block fails, the table is removed.
+
+    A table to which another writer has written meanwhile stays.
+
+    Raises:
+        DatasetExistsError: a dataset of that name exists.
+        SchemaError: the key has no columns.
+    """
+    table = create_table(lake, name, key_schema, None, False, description)
+    created = lake.table(name).metadata.table_uuid
+    try:
+        yield table
+    except BaseException:
+        withdraw(lake, name, created)
+        raise
 
 
 def _check_same_root(lake: Lake, name: str, root: str | None) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import click
 
 from lakefeed import Dataset, Provenance, Table, errors
@@ -11,6 +13,7 @@ from lakefeed.cli.invocation import Invocation
 from lakefeed.cli.references import NAME
 from lakefeed.cli.rows import split_names
 from lakefeed.cli.shared_options import dry_run_option, lake_command
+from lakefeed.keyed import keyed_creation
 
 
 @lake_command("upsert")
@@ -54,9 +57,9 @@ def table_upsert_command(
             f"would {action} {name}: {counted(rows.count(), 'row')}, columns {', '.join(rows.schema.names)}"
         )
         return
-    if not exists:
-        key_schema = [(each, rows.schema.field(each).type) for each in keys]
-        Table.create(name, key_schema=key_schema, description=description)
-    written = Table(name).write(rows, compare=compare, provenance=Provenance(message=message))
+    table = Table(name)
+    key_schema = [(each, rows.schema.field(each).type) for each in keys]
+    with nullcontext() if exists else keyed_creation.new_table(table.lake, name, key_schema, description):
+        written = table.write(rows, compare=compare, provenance=Provenance(message=message))
     number = Dataset(name, version=written.version).count()
     invocation.message(f"{name} is now version {written.version}, {counted(number, 'row')}")
