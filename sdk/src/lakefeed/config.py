@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast
 
@@ -274,18 +274,26 @@ def _merged(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, An
     return merged
 
 
-def setting_origins() -> dict[str, str]:
-    """Returns the origin of each setting by its dotted name: a variable, the file, or "default".
+def setting_origins() -> dict[str, list[str]]:
+    """Returns the origins that have a value for each setting, by its dotted name. The first of them counts.
 
     Raises:
         ConfigError: the file cannot be read.
     """
-    written = _file_values(_config_file())
+    file = _config_file()
+    written = _file_values(file)
     sections = {name for name, field in Settings.model_fields.items() if isinstance(field.default, BaseModel)}
-    origins = {name: _origin(name.split("."), {}, written) for name in setting_names(Settings) if name not in sections}
-    for name, variable in OTHER_VARIABLES.items():
-        if origins[name] == "default" and os.environ.get(variable):
-            origins[name] = f"${variable}"
+    origins = {}
+    for name in setting_names(Settings):
+        if name not in sections:
+            path = name.split(".")
+            other = OTHER_VARIABLES.get(name, "")
+            origins[name] = [
+                *_variables_of(path),
+                *([repr(str(file))] if _contains(written, path) else []),
+                *([f"${other}"] if os.environ.get(other) else []),
+                "default",
+            ]
     return origins
 
 
@@ -387,11 +395,17 @@ def _origin(path: list[str], given: Mapping[str, Any], written: Mapping[str, Any
     """Returns the origin of a setting, in order of precedence."""
     if _contains(given, path):
         return "argument"
+    for variable in _variables_of(path):
+        return variable
+    return repr(str(_config_file())) if _contains(written, path) else "default"
+
+
+def _variables_of(path: list[str]) -> Iterator[str]:
+    """Yields the environment variables that set a setting, in order of precedence."""
     for length in range(len(path), 0, -1):  # a variable may hold a whole section as JSON
         variable = SETTINGS_PREFIX + "__".join(path[:length]).upper()
         if any(name.upper() == variable or name.upper().startswith(f"{variable}__") for name in os.environ):
-            return f"${variable}"
-    return repr(str(_config_file())) if _contains(written, path) else "default"
+            yield f"${variable}"
 
 
 def _contains(values: Any, path: list[str]) -> bool:

@@ -35,11 +35,12 @@ PACKAGES = ("lakefeed", "pyiceberg", "pyarrow", "duckdb", "torch", "pillow", "av
 
 @dataclass(frozen=True)
 class SettingValue:
-    """A setting: its dotted name, its value without secrets, and its origin."""
+    """A setting: its dotted name, its value without secrets, its origin, and origins whose values do not count."""
 
     name: str
     value: str
     origin: str
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,13 @@ def describe_settings() -> list[SettingValue]:
         "blobs.url": settings.blob_url,
     }
     return [
-        SettingValue(name, _value_text(name, derived.get(name, reduce(getattr, name.split("."), settings))), origin)
-        for name, origin in setting_origins().items()
+        SettingValue(
+            name,
+            _value_text(name, derived.get(name, reduce(getattr, name.split("."), settings))),
+            origin,
+            tuple(each for each in others if each != "default"),
+        )
+        for name, (origin, *others) in setting_origins().items()
     ]
 
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import PurePath
 from typing import Any, Literal
 
 MAX_CELL_CHARS = 80
@@ -93,7 +94,7 @@ def to_json(value: Any) -> Any:
             return {str(key): to_json(item) for key, item in value.items()}
         case list() | tuple() | set() | frozenset():
             return [to_json(item) for item in value]
-        case Decimal():
+        case Decimal() | PurePath():
             return str(value)
     if hasattr(value, "tolist"):  # of NumPy
         return to_json(value.tolist())

@@ -6,14 +6,14 @@ import json
 import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 import click
 
 from lakefeed.cli import cell_text, exit_codes
-from lakefeed.cli.cell_text import Column
+from lakefeed.cli.cell_text import Column, to_json
 
 FIRST_ROWS = 1_000
 """Rows that determine the widths of a table on a terminal."""
@@ -33,6 +33,8 @@ class Invocation:
         quiet: write no messages and show no progress.
         debug: show tracebacks.
         header: write the names of columns in the first line of a pipe.
+        facts: what the command did, by name, for JSON.
+        messages: the messages, for JSON.
     """
 
     arguments: Sequence[str] = ()
@@ -40,6 +42,9 @@ class Invocation:
     quiet: bool = False
     debug: bool = False
     header: bool = True
+    facts: dict[str, Any] = field(default_factory=dict)
+    messages: list[str] = field(default_factory=list)
+    _has_document: bool = False
 
     @property
     def on_terminal(self) -> bool:
@@ -87,16 +92,29 @@ class Invocation:
 
     def write_json(self, document: object) -> None:
         """Writes the JSON document."""
+        self._has_document = True
         write(json.dumps(document, ensure_ascii=False, allow_nan=False, indent=2) + "\n")
 
     def write_line(self, line: str) -> None:
         """Writes a line of the result."""
         write(cell_text.escape(line) + "\n")
 
-    def message(self, text: str) -> None:
-        """Writes a message to standard error, unless the run is quiet."""
+    def message(self, text: str, **facts: Any) -> None:
+        """Writes a message to standard error, unless the run is quiet.
+
+        Args:
+            text: the message.
+            facts: the same for programs. They are in the JSON document of a command that writes no other.
+        """
+        self.messages.append(text)
+        self.facts.update(facts)
         if not self.quiet:
             click.echo(cell_text.escape_lines(text), err=True)
+
+    def finish(self) -> None:
+        """Writes the JSON document of a command that has written none: its facts and messages."""
+        if self.json and not self._has_document:
+            self.write_json({**to_json(self.facts), "messages": self.messages})
 
     def confirm(self, facts: str, question: str, yes: bool) -> None:
         """Asks before a change, and ends the run unless the answer is yes.
@@ -119,6 +137,7 @@ class Invocation:
 
     def _write_json_list(self, items: Iterable[dict[str, Any]]) -> None:
         """Writes a list item by item, so that long results are streamed."""
+        self._has_document = True
         before = "["
         for item in items:
             write(before + "\n  " + json.dumps(item, ensure_ascii=False, allow_nan=False))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import wraps
 from typing import Any, TypeVar
 
 import click
@@ -65,7 +66,13 @@ def lake_command(*args: Any, **kwargs: Any) -> Callable[[Callable[..., Any]], cl
     """Returns a decorator that makes a command of a function. It has the shared options."""
 
     def decorate(function: Callable[..., Any]) -> click.Command:
-        command: click.Command = click.command(*args, **kwargs)(click.pass_obj(function))
+        @wraps(function)
+        def run(invocation: Invocation, *values: Any, **options: Any) -> Any:
+            result = function(invocation, *values, **options)
+            invocation.finish()
+            return result
+
+        command: click.Command = click.command(*args, **kwargs)(click.pass_obj(run))
         command.params += shared_options()
         return command
 

@@ -51,15 +51,25 @@ def create_draft(lake: Lake, facts: DraftFacts, parents: Sequence[FinishedTree])
         TreeStateError: the label is taken.
         ConflictingPathsError: a path is a file in one parent and a folder in another.
     """
-    table = tree_table(lake, facts.dataset)
-    if table is not None and facts.label is not None and facts.label in (labels := used_labels(table)):
-        raise taken_error(facts, labels)
+    check_label(lake, facts)
     tree = TreeId.new(facts.dataset)
     draft = DraftTree(lake, tree, facts, parents)
     if len(parents) > 1:
         _ = draft.base  # raises if the parents contradict one another
     draft.table.create(facts)
     return draft
+
+
+def check_label(lake: Lake, facts: DraftFacts) -> None:
+    """Checks that the name is free or that of a tree, and that no version of it has the label.
+
+    Raises:
+        InvalidArgumentError: the name is that of a dataset that is not a tree.
+        TreeStateError: the label is taken.
+    """
+    table = tree_table(lake, facts.dataset)
+    if table is not None and facts.label is not None and facts.label in (labels := used_labels(table)):
+        raise taken_error(facts, labels)
 
 
 def new_facts(

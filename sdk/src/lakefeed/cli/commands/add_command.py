@@ -56,8 +56,13 @@ def add_command(
         raise lakefeed.errors.DatasetExistsError(f"dataset {name!r} exists already; leave out --create to append to it")
     if dry_run:
         action = "create" if not exists else "overwrite" if overwrite else "upsert into" if upsert else "append to"
+        number, columns = rows.count(), rows.schema.names
         invocation.message(
-            f"would {action} {name}: {counted(rows.count(), 'row')}, columns {', '.join(rows.schema.names)}"
+            f"would {action} {name}: {counted(number, 'row')}, columns {', '.join(columns)}",
+            dry_run=True,
+            dataset=name,
+            added=number,
+            columns=columns,
         )
         return
     provenance = lakefeed.Provenance(message=message)
@@ -66,4 +71,10 @@ def add_command(
     else:
         mode: IfExists = "error" if create else "new_version" if overwrite else "append"
         written = rows.save(name, description, column_types or "auto", if_exists=mode, provenance=provenance)
-    invocation.message(f"{name} is now version {written.version}, {counted(written.count(), 'row')}")
+    number = written.count()
+    invocation.message(
+        f"{name} is now version {written.version}, {counted(number, 'row')}",
+        dataset=name,
+        version=written.version,
+        rows=number,
+    )

@@ -20,4 +20,9 @@ def cache_command(invocation: Invocation, ref: Reference, no_files: bool) -> Non
     """
     dataset = ref.open()
     rows = dataset.cache(load_files=not no_files).count()
-    invocation.message(f"{dataset.name} version {dataset.version} is on local disk: {counted(rows, 'row')}")
+    invocation.message(
+        f"{dataset.name} version {dataset.version} is on local disk: {counted(rows, 'row')}",
+        dataset=dataset.name,
+        version=dataset.version,
+        rows=rows,
+    )

@@ -30,12 +30,19 @@ def cache_rm_command(invocation: Invocation, ref: Reference, older: bool, dry_ru
         and (version is None or (each.version < int(version) if older else each.version == version))
     ]
     facts = ", ".join(f"version {each.version} ({human_size(each.bytes)})" for each in mirrors)
+    versions = [each.version for each in mirrors]
     if not mirrors:
-        invocation.message("nothing to remove")
+        invocation.message("nothing to remove", dataset=ref.name, versions=[])
     elif dry_run:
-        invocation.message(f"would remove from local disk: {ref.name} {facts}")
+        invocation.message(
+            f"would remove from local disk: {ref.name} {facts}", dry_run=True, dataset=ref.name, versions=versions
+        )
     else:
         invocation.confirm(f"{ref.name}: {facts}", "Remove them from local disk?", yes)
         for each in mirrors:
             remove_mirror(each)
-        invocation.message(f"removed {counted(len(mirrors), 'version')} of {ref.name} from local disk")
+        invocation.message(
+            f"removed {counted(len(mirrors), 'version')} of {ref.name} from local disk",
+            dataset=ref.name,
+            versions=versions,
+        )

@@ -19,4 +19,8 @@ def completion_command(invocation: Invocation, shell: str) -> None:
     kind = get_completion_class(shell)
     assert kind is not None
     root = click.get_current_context().find_root().command
-    write(kind(root, {}, "lakefeed", "_LAKEFEED_COMPLETE").source() + "\n")
+    script = kind(root, {}, "lakefeed", "_LAKEFEED_COMPLETE").source()
+    if invocation.json:
+        invocation.write_json({"script": script})
+    else:
+        write(script + "\n")

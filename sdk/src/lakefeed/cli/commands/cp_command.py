@@ -18,8 +18,18 @@ def cp_command(invocation: Invocation, ref: Reference, new: str, dry_run: bool) 
     """Copy a dataset with the versions up to REF. Both share files, so no data is copied."""
     dataset = ref.open()
     if dry_run:
-        invocation.message(f"would copy {ref.name} up to version {dataset.version} to {new}")
+        invocation.message(
+            f"would copy {ref.name} up to version {dataset.version} to {new}",
+            dry_run=True,
+            dataset=new,
+            version=dataset.version,
+        )
         return
     copied = dataset.copy(new)
-    versions = counted(len(copied.list_versions()), "version")
-    invocation.message(f"{new} is a copy of {ref.name}: {versions}, {counted(copied.count(), 'row')}")
+    versions, rows = len(copied.list_versions()), copied.count()
+    invocation.message(
+        f"{new} is a copy of {ref.name}: {counted(versions, 'version')}, {counted(rows, 'row')}",
+        dataset=new,
+        version=copied.version,
+        rows=rows,
+    )

@@ -39,4 +39,4 @@ def export_command(
         rows = rows.filter(where)
     rows = select_columns(rows, columns)
     number = export_folder(rows, target) if files else export_file(rows, target, replace=force)
-    invocation.message(f"{target}: {counted(number, 'row')}")
+    invocation.message(f"{target}: {counted(number, 'row')}", path=target, rows=number)

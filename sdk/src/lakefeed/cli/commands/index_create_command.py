@@ -49,7 +49,14 @@ def index_create_command(
     others = [rows[each] for each in split_names(filters or "")]
     if dry_run:
         _ = rows.key_schema
-        invocation.message(f"would index {vector or texts} of version {rows.snapshot().version} of {table} as {name}")
+        version = rows.snapshot().version
+        invocation.message(
+            f"would index {vector or texts} of version {version} of {table} as {name}",
+            dry_run=True,
+            index=name,
+            table=table,
+            version=version,
+        )
         return
     client = connect()
     if vector is not None:
@@ -57,4 +64,5 @@ def index_create_command(
     else:
         fields = [text.field(rows[each], tokenizer=tokenizer) for each in split_names(texts or "")]
         client.create_text_index(name, *fields, *others, where=where)
-    invocation.message(f"index {name} has version {client.index(name).version} of {table}")
+    built = client.index(name).version
+    invocation.message(f"index {name} has version {built} of {table}", index=name, table=table, version=built)

@@ -18,9 +18,11 @@ def index_refresh_command(invocation: Invocation, names: tuple[str, ...]) -> Non
     Only rows that were added, changed or removed are read. An index that is lost or damaged is built anew.
     """
     client = connect()
+    versions: dict[str, int | None] = {}
     for index in [client.index(name) for name in names] or client.list_indexes():
         table = index.table.identifier
         before = index.version
         after = index.refresh().version
         state = f"has version {after} of {table}"
-        invocation.message(f"index {index.name} {state}" + (" already" if after == before else ""))
+        versions[index.name] = after
+        invocation.message(f"index {index.name} {state}" + (" already" if after == before else ""), versions=versions)

@@ -18,8 +18,8 @@ def index_rm_command(invocation: Invocation, name: str, dry_run: bool, yes: bool
     client = connect()
     facts = f"index {name} of {client.index(name).definition.table}"
     if dry_run:
-        invocation.message(f"would remove {facts}")
+        invocation.message(f"would remove {facts}", dry_run=True, index=name)
         return
     invocation.confirm(facts, "Remove this index?", yes)
     client.drop_index(name)
-    invocation.message(f"removed {facts}")
+    invocation.message(f"removed {facts}", index=name)

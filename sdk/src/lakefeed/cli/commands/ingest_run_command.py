@@ -38,10 +38,12 @@ def ingest_run_command(invocation: Invocation, names: tuple[str, ...], files: tu
     if not dry_run:
         invocation.write_table(COLUMNS, _run(invocation, ingestions))
         return
+    due: dict[str, str | None] = {}
     for source in ingestions:
         waiting = source.waiting()
         verb = "nothing new" if waiting is None else f"would append to {source.into}: {waiting}"
-        invocation.message(f"{source.name}: {verb}")
+        due[source.name] = waiting
+        invocation.message(f"{source.name}: {verb}", dry_run=True, waiting=due)
 
 
 def _run(invocation: Invocation, ingestions: Sequence[Source]) -> Iterator[tuple[Any, ...]]:

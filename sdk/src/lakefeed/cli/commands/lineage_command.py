@@ -48,7 +48,9 @@ def lineage_command(
         raise click.UsageError("choose one of --mermaid, --svg and --openlineage")
     both = up == down
     graph = lakefeed.lineage(of, steps if up or both else 0, steps if down or both else 0)
-    if mermaid or svg:
+    if (mermaid or svg) and invocation.json:
+        invocation.write_json({"mermaid": graph.mermaid} if mermaid else {"svg": graph.svg})
+    elif mermaid or svg:
         write(graph.mermaid if mermaid else graph.svg + "\n")
     elif openlineage:
         invocation.write_json(graph.openlineage())

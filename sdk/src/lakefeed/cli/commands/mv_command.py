@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 import lakefeed
+from lakefeed.cli.cell_text import counted
 from lakefeed.cli.invocation import Invocation
 from lakefeed.cli.references import NAME
 from lakefeed.cli.shared_options import dry_run_option, lake_command
@@ -19,7 +20,9 @@ def mv_command(invocation: Invocation, old: str, new: str, dry_run: bool) -> Non
     dataset = lakefeed.Dataset(old)
     if dry_run:
         versions = len(dataset.list_versions())
-        invocation.message(f"would rename {old} with {versions:,} versions to {new}")
+        invocation.message(
+            f"would rename {old} with {counted(versions, 'version')} to {new}", dry_run=True, dataset=new
+        )
         return
     dataset.move(new)
-    invocation.message(f"{old} is now {new}")
+    invocation.message(f"{old} is now {new}", dataset=new)

@@ -22,7 +22,19 @@ def restore_command(invocation: Invocation, ref: Reference, message: str | None,
     old = ref.open()
     number, rows = old.version, old.count()
     if dry_run:
-        invocation.message(f"would restore version {number} of {ref.name}: {counted(rows, 'row')}")
+        invocation.message(
+            f"would restore version {number} of {ref.name}: {counted(rows, 'row')}",
+            dry_run=True,
+            dataset=ref.name,
+            restored=number,
+            rows=rows,
+        )
         return
     written = lakefeed.Dataset(ref.name).restore(number, provenance=lakefeed.Provenance(message=message))
-    invocation.message(f"{ref.name} is now version {written.version}: {counted(rows, 'row')} of version {number}")
+    invocation.message(
+        f"{ref.name} is now version {written.version}: {counted(rows, 'row')} of version {number}",
+        dataset=ref.name,
+        version=written.version,
+        restored=number,
+        rows=rows,
+    )

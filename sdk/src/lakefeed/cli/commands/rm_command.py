@@ -26,12 +26,15 @@ def rm_command(
         return
     facts = _describe(name, force)
     if dry_run:
-        invocation.message(f"would delete {facts}")
+        invocation.message(f"would delete {facts}", dry_run=True, dataset=name)
         return
     question = f"Delete {name} for good?" if permanent else f"Move {name} with all its versions to the trash?"
     invocation.confirm(facts, question, yes)
     lakefeed.Dataset(name).delete(permanent=permanent, force=force)
-    invocation.message(f"deleted {facts}" if permanent or facts.endswith("damaged") else f"moved to the trash: {facts}")
+    for_good = permanent or facts.endswith("damaged")
+    invocation.message(
+        f"deleted {facts}" if for_good else f"moved to the trash: {facts}", dataset=name, in_trash=not for_good
+    )
 
 
 def _describe(name: str, force: bool) -> str:
@@ -50,8 +53,20 @@ def _delete_rows(invocation: Invocation, name: str, rows: str, dry_run: bool, ye
     number = dataset.filter(rows).count()
     facts = f"{name}: {number:,} of {counted(dataset.count(), 'row')}"
     if dry_run or not number:
-        invocation.message(f"would delete {facts}" if dry_run else f"{facts} match: nothing to delete")
+        invocation.message(
+            f"would delete {facts}" if dry_run else f"{facts} match: nothing to delete",
+            dry_run=dry_run,
+            dataset=name,
+            removed=number,
+        )
         return
     invocation.confirm(facts, "Delete these rows, as a new version?", yes)
     written = dataset.delete_rows(rows)
-    invocation.message(f"{name} is now version {written.version}, {counted(written.count(), 'row')}")
+    rest = written.count()
+    invocation.message(
+        f"{name} is now version {written.version}, {counted(rest, 'row')}",
+        dataset=name,
+        version=written.version,
+        removed=number,
+        rows=rest,
+    )

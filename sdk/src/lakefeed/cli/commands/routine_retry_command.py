@@ -64,11 +64,12 @@ def routine_retry_command(
         invocation.write_table(COLUMNS, map(_cells, rows))
         return exit_codes.DONE
     if not rows:
-        invocation.message("no failed rows")
+        invocation.message("no failed rows", succeeded=0, failed=0)
         return exit_codes.DONE
     if drop:
         invocation.confirm(f"{name}: {counted(len(rows), 'failed row')}: {message}", "Drop them?", yes)
-        invocation.message(f"{name}: dropped {counted(drop_failed(routine, str(message), rows), 'failed row')}")
+        dropped = drop_failed(routine, str(message), rows)
+        invocation.message(f"{name}: dropped {counted(dropped, 'failed row')}", dropped=dropped)
         return exit_codes.DONE
     needed = {resource: work.resources[resource] for resource in routine.resources if resource in work.resources}
     with redirect_stdout(sys.stderr):  # what the function prints

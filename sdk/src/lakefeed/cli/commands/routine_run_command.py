@@ -55,7 +55,7 @@ def routine_run_command(
     _check(chosen)
     if dry_run:
         for routine in chosen:
-            invocation.message(_would_run(routine, chosen, up_to, only_due))
+            invocation.message(_would_run(routine, chosen, up_to, only_due), dry_run=True)
         return
     invocation.write_table(COLUMNS, _run(invocation, chosen, work, up_to, only_due))
 

@@ -58,8 +58,13 @@ def routine_skip_command(
     part = part if keys is None else f"rows with the keys {keys} of "
     facts = f"{name} leaves out {part}v{version} of {source or routine.sources[0]}: {message}"
     if dry_run:
-        invocation.message(f"would record that {facts}")
+        invocation.message(f"would record that {facts}", dry_run=True, routine=name)
         return
     invocation.confirm(facts, "Leave them out?", yes)
     done = skip(routine, version, message, source=source, rows=rows, keys=wanted)
-    invocation.message(f"{facts} ({routine.target} v{done.output_version})")
+    invocation.message(
+        f"{facts} ({routine.target} v{done.output_version})",
+        routine=name,
+        into=routine.target,
+        version=done.output_version,
+    )

@@ -23,7 +23,8 @@ def table_compact_command(invocation: Invocation, name: str, message: str | None
     before = table.snapshot().version
     _ = table.key_schema
     if dry_run:
-        invocation.message(f"would compact version {before} of {name}")
+        invocation.message(f"would compact version {before} of {name}", dry_run=True, table=name, version=before)
         return
     after = table.compact(provenance=Provenance(message=message)).version
-    invocation.message(f"{name} is compact" if after == before else f"{name} is now version {after}, and compact")
+    state = "compact" if after == before else f"now version {after}, and compact"
+    invocation.message(f"{name} is {state}", table=name, version=after)

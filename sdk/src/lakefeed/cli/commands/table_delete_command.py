@@ -42,12 +42,23 @@ def table_delete_command(
     present = table.as_dataset().join(Dataset.from_arrow(rows), schema.names).count()
     facts = f"{name}: {counted(present, 'row')} with {counted(rows.num_rows, 'key')}"
     if dry_run or not present:
-        invocation.message(f"would delete {facts}" if dry_run else f"{facts}: nothing to delete")
+        invocation.message(
+            f"would delete {facts}" if dry_run else f"{facts}: nothing to delete",
+            dry_run=dry_run,
+            table=name,
+            removed=present,
+        )
         return
     invocation.confirm(facts, "Delete these rows, as a new version?", yes)
     written = table.delete_keys(rows, provenance=Provenance(message=message))
     number = Dataset(name, version=written.version).count()
-    invocation.message(f"{name} is now version {written.version}, {counted(number, 'row')}")
+    invocation.message(
+        f"{name} is now version {written.version}, {counted(number, 'row')}",
+        table=name,
+        version=written.version,
+        removed=present,
+        rows=number,
+    )
 
 
 def _keys_of_file(file: str, schema: pa.Schema) -> pa.Table:

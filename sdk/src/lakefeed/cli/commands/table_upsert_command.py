@@ -53,8 +53,13 @@ def table_upsert_command(
         raise errors.SchemaError(f"the key of {name} is {', '.join(Table(name).key_schema.names)}; leave out --key")
     if dry_run:
         action = "upsert into" if exists else f"make a table with the key {', '.join(keys)} and write to"
+        number, columns = rows.count(), rows.schema.names
         invocation.message(
-            f"would {action} {name}: {counted(rows.count(), 'row')}, columns {', '.join(rows.schema.names)}"
+            f"would {action} {name}: {counted(number, 'row')}, columns {', '.join(columns)}",
+            dry_run=True,
+            table=name,
+            given=number,
+            columns=columns,
         )
         return
     table = Table(name)
@@ -62,4 +67,9 @@ def table_upsert_command(
     with nullcontext() if exists else keyed_creation.new_table(table.lake, name, key_schema, description):
         written = table.write(rows, compare=compare, provenance=Provenance(message=message))
     number = Dataset(name, version=written.version).count()
-    invocation.message(f"{name} is now version {written.version}, {counted(number, 'row')}")
+    invocation.message(
+        f"{name} is now version {written.version}, {counted(number, 'row')}",
+        table=name,
+        version=written.version,
+        rows=number,
+    )

@@ -39,10 +39,17 @@ def trash_command(
     elif name is None:
         raise click.UsageError("restore needs the name of a deleted dataset, such as: lakefeed trash restore photos")
     elif dry_run:
-        invocation.message(f"would restore {name}" + ("" if new_name is None else f" as {new_name}"))
+        invocation.message(
+            f"would restore {name}" + ("" if new_name is None else f" as {new_name}"),
+            dry_run=True,
+            dataset=new_name or name,
+        )
     else:
         restored = lakefeed.Dataset.undelete(name, new_name)
-        invocation.message(f"restored {restored.name}: {counted(len(restored.list_versions()), 'version')}")
+        versions = len(restored.list_versions())
+        invocation.message(
+            f"restored {restored.name}: {counted(versions, 'version')}", dataset=restored.name, versions=versions
+        )
 
 
 def _list(invocation: Invocation, name: str | None) -> None:
@@ -67,8 +74,9 @@ def _empty(invocation: Invocation, name: str | None, older_than: dt.timedelta | 
     ]
     facts = f"{counted(len(chosen), 'dataset')} in the trash: {', '.join(each.name for each in chosen)}"
     if dry_run or not chosen:
-        invocation.message(f"would remove {facts}" if chosen else "nothing to remove")
+        names = [each.name for each in chosen]
+        invocation.message(f"would remove {facts}" if chosen else "nothing to remove", dry_run=dry_run, datasets=names)
         return
     invocation.confirm(facts, "Remove them for good?", yes)
     removed = lakefeed.Dataset.empty_trash(older_than, name=name)
-    invocation.message(f"removed {counted(len(removed), 'dataset')}")
+    invocation.message(f"removed {counted(len(removed), 'dataset')}", datasets=[each.name for each in chosen])

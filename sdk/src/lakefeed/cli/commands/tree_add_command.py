@@ -10,6 +10,7 @@ from lakefeed.cli.invocation import Invocation
 from lakefeed.cli.references import NAME, Reference
 from lakefeed.cli.shared_options import dry_run_option, lake_command
 from lakefeed.cli.tree_references import full_name, open_tree
+from lakefeed.trees.tree_preview import preview_tree
 
 
 @lake_command("add")
@@ -42,34 +43,51 @@ def tree_add_command(
         raise click.UsageError("--sync makes the tree equal to one folder: give one PATH, and no --files")
     parents = [open_tree(Reference(name))] if Dataset.exists(name) else []
     project, _, title = full_name(name).rpartition(".")
+    name_of, project_of = (parents[0].name, parents[0].project) if parents else (title, project)
+    if dry_run:
+        preview = preview_tree(name_of, project_of, parents, label)
+        _fill(preview, paths, sync, into, patterns)
+        numbers = _numbers(preview)
+        invocation.message(f"would change {name}: {_describe(numbers)}", dry_run=True, tree=name, **numbers)
+        return
     draft = FileTree.create(
-        parents[0].name if parents else title,
-        parents[0].project if parents else project,
-        parents,
-        dataset_version=label,
-        dataset_tags=tags,
-        description=description,
+        name_of, project_of, parents, dataset_version=label, dataset_tags=tags, description=description
     )
     try:
-        if sync:
-            draft.sync_folder(paths[0], into)
-        else:
-            for path in paths:
-                draft.add_files(path, list(patterns) or None, dataset_path=into)
-        counts = _counts(draft)
-        if dry_run:
-            invocation.message(f"would change {name}: {counts}")
-        elif not draft.is_dirty() and parents and not draft.list_removed_files():
-            invocation.message(f"{name} is {parents[0].version} still: nothing differs")
+        _fill(draft, paths, sync, into, patterns)
+        numbers = _numbers(draft)
+        if not draft.is_dirty() and parents and not draft.list_removed_files():
+            invocation.message(
+                f"{name} is {parents[0].version} still: nothing differs", tree=name, label=parents[0].version, **numbers
+            )
         else:
             draft.upload(show_progress=not invocation.quiet)
             draft.finalize()
-            invocation.message(f"{name} is now {draft.version}, {counts}")
+            invocation.message(
+                f"{name} is now {draft.version}, {_describe(numbers)}", tree=name, label=draft.version, **numbers
+            )
     finally:
         if not draft.is_final():
             FileTree.delete(draft.id)
 
 
-def _counts(draft: FileTree) -> str:
-    added, removed, modified = draft.list_added_files(), draft.list_removed_files(), draft.list_modified_files()
-    return f"{counted(len(draft.list_files()), 'file')}: +{len(added):,} -{len(removed):,} ~{len(modified):,}"
+def _fill(tree: FileTree, paths: tuple[str, ...], sync: bool, into: str | None, patterns: tuple[str, ...]) -> None:
+    if sync:
+        tree.sync_folder(paths[0], into)
+        return
+    for path in paths:
+        tree.add_files(path, list(patterns) or None, dataset_path=into)
+
+
+def _describe(numbers: dict[str, int]) -> str:
+    files = counted(numbers["files"], "file")
+    return f"{files}: +{numbers['added']:,} -{numbers['removed']:,} ~{numbers['modified']:,}"
+
+
+def _numbers(draft: FileTree) -> dict[str, int]:
+    return {
+        "files": len(draft.list_files()),
+        "added": len(draft.list_added_files()),
+        "removed": len(draft.list_removed_files()),
+        "modified": len(draft.list_modified_files()),
+    }

@@ -7,13 +7,20 @@ import click
 import lakefeed
 from lakefeed.cli.invocation import Invocation
 from lakefeed.cli.references import NAME
-from lakefeed.cli.shared_options import lake_command
+from lakefeed.cli.shared_options import dry_run_option, lake_command
 
 
 @lake_command("untag")
 @click.argument("name", type=NAME)
 @click.argument("tag")
-def untag_command(invocation: Invocation, name: str, tag: str) -> None:
+@dry_run_option
+def untag_command(invocation: Invocation, name: str, tag: str, dry_run: bool) -> None:
     """Remove TAG from a dataset. The version stays."""
+    if dry_run:
+        number = lakefeed.get_dataset(name, version=tag).version
+        invocation.message(
+            f"would remove the tag {tag} of version {number} of {name}", dry_run=True, dataset=name, tag=tag
+        )
+        return
     lakefeed.get_dataset(name).untag(tag)
-    invocation.message(f"{name}: removed the tag {tag}")
+    invocation.message(f"{name}: removed the tag {tag}", dataset=name, tag=tag)
