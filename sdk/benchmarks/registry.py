@@ -24,6 +24,8 @@ import pyarrow as pa
 from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
+import lakefeed.registry as ln
+from lakefeed import Dataset as Rows
 from lakefeed.catalog.commit import append, create
 from lakefeed.catalog.durability import local_path
 from lakefeed.catalog.lake import Lake
@@ -99,6 +101,63 @@ def save(lake: Lake) -> None:
     line("the records of two appends", min(more), 0.010)
 
 
+def frame(number: int) -> pa.Table:
+    return pa.table({"x": range(number * 1000, number * 1000 + 1000), "y": ["a"] * 1000})
+
+
+def plain_save(number: int) -> None:
+    Rows.from_arrow(frame(number)).save(f"plain{number}")
+
+
+def record_save(number: int) -> None:
+    ln.Dataset(frame(number), name=f"record{number}").save()
+
+
+def labelled_save(number: int) -> None:
+    ln.Dataset(frame(number), name=f"labelled{number}", labels=["red", ln.ULabel("cat", type="Species")]).save()
+
+
+def plain_version(number: int) -> None:
+    rows = Rows.from_arrow(frame(number))
+    if number:
+        rows.overwrite("plain")
+    else:
+        rows.save("plain")
+
+
+def record_version(number: int) -> None:
+    former = ln.Dataset.filter(name="record", latest=True).one_or_none() if number else None
+    begun = time.process_time()
+    ln.Dataset(frame(number), name="record", is_new_version_of=former).save()
+    spent.append(time.process_time() - begun)
+
+
+spent: list[float] = []
+"""The CPU seconds of saves whose turns do more than save."""
+
+
+def compare_saves(home: str, turns: int = 20) -> None:
+    """Compares saves of records with plain writes of the same rows, in turns, each in a lake of its own."""
+    pairs: dict[str, tuple[Callable[[int], None], Callable[[int], None]]] = {
+        "save of a record adds to the commit": (plain_save, record_save),
+        "save with labels adds": (plain_save, labelled_save),
+        "save of the next version adds": (plain_version, record_version),
+    }
+    for name, pair in pairs.items():
+        taken: tuple[list[float], list[float]] = ([], [])
+        for number in range(turns + 3):
+            for kind, work in enumerate(pair):
+                os.environ["LAKEFEED_HOME"] = f"{home}/{work.__name__}"
+                spent.clear()
+                begun = time.process_time()
+                work(number)
+                whole = time.process_time() - begun
+                taken[kind].append(spent[0] if spent else whole)
+        plain, record = (min(each[3:]) for each in taken)
+        line(name, record - plain, 0.010)
+        print(f"    {plain * 1000:.1f} ms for the commit, {record * 1000:.1f} ms for the record: {record / plain:.2f}x")
+
+
 FILL = """
 CREATE TEMP TABLE word (i INTEGER PRIMARY KEY, w TEXT);
 INSERT INTO word VALUES {words};
@@ -161,6 +220,8 @@ def main() -> None:
     os.environ["LAKEFEED_HOME"] = home
     try:
         print(f"{'':44}{'best':>15}{'goal':>15}")
+        compare_saves(home)
+        os.environ["LAKEFEED_HOME"] = home
         lake = Lake.current()
         catch_up(lake, tables)
         save(lake)

@@ -67,6 +67,14 @@ def killed_by_itself(work: Callable[..., None], *arguments: Any) -> None:
     assert process.exitcode == -signal.SIGKILL
 
 
+def is_killed(work: Callable[..., None], *arguments: Any) -> bool:
+    """Runs ``work``, and returns whether it killed its own process; False if it ended without."""
+    process = _started(work, *arguments)
+    process.join(PATIENCE_SECONDS)
+    assert process.exitcode in (0, -signal.SIGKILL), "it failed by itself"
+    return process.exitcode != 0
+
+
 @contextmanager
 def meanwhile(write: Callable[[], object], pause: float = 0.15) -> Iterator[None]:
     """While the block runs, somebody writes again and again."""

@@ -30,6 +30,8 @@ PRELOADED = [
     "duckdb",
     "lakefeed.catalog.sql_catalog",
     "lakefeed.catalog.open_catalog",
+    "lakefeed.registry.dataset_records",
+    "lakefeed.registry.file_records",
     "lakefeed.run.row_edits",
     "lakefeed.run.to_memory",
     "lakefeed.trees.file_tree",

@@ -30,8 +30,8 @@ STEPS = [
     ("lakefeed.records.projection:_insert", AFTER),
     ("lakefeed.records.projection:refresh_latest", AFTER),
     ("lakefeed.records.projection:Projection._write", AFTER),
-    ("lakefeed.records.claims:Claim._release", BEFORE),
-    ("lakefeed.records.claims:Claim._release", AFTER),
+    ("lakefeed.records.claims:Claim._end", BEFORE),
+    ("lakefeed.records.claims:Claim._end", AFTER),
 ]
 COMMITTED = STEPS[5:]
 

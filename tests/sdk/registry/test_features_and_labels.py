@@ -8,6 +8,8 @@ import pytest
 import lakefeed.registry as ln
 from lakefeed.catalog.lake import Lake
 from lakefeed.errors import InvalidArgumentError, MultipleRecordsError, RecordNotFoundError, ValidationError
+from lakefeed.records.record_registry import Registry
+from lakefeed.records.record_tables import METADATA
 
 pytestmark = pytest.mark.live  # many lakes
 
@@ -83,6 +85,21 @@ def test_labels_have_types(lake: Lake) -> None:
     assert dataset.ulabels.list() == ["checked"]
     with pytest.raises(RecordNotFoundError):
         ln.ULabel.get("gone")
+
+
+def test_labels_that_are_given_to_save_are_in_the_commit(lake: Lake) -> None:
+    given = [ln.ULabel("cat", type="Species"), ln.ULabel("cat"), "draft", ln.ULabel("m", type="sex")]
+    dataset = ln.Dataset(pd.DataFrame({"x": [1]}), name="labelled", labels=given)
+    dataset.save()
+    expected = [("", "cat"), ("", "draft"), ("Species", "cat"), ("sex", "m")]
+    assert [(each.type, each.name) for each in dataset.labels] == expected
+    dataset.labels.remove(given[0], "draft")
+    ln.Dataset(pd.DataFrame({"x": [2]}), is_new_version_of=dataset).save()
+    assert [(each.type, each.name) for each in dataset.labels] == [("", "cat"), ("sex", "m")]  # they do not come back
+    with Registry.open(lake).write() as connection:
+        METADATA.drop_all(connection)
+    assert [(each.type, each.name) for each in dataset.labels] == expected
+    assert ln.Dataset.filter(ulabels="draft").one().versions[-1].labels.list() == []
 
 
 def test_queries_are_lazy_and_name_similar_fields(lake: Lake) -> None:

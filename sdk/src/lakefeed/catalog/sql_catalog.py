@@ -21,7 +21,7 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.update import TableRequirement, TableUpdate
 from pyiceberg.typedef import EMPTY_DICT, Identifier, Properties
 from pyiceberg.utils.properties import property_as_bool
-from sqlalchemy import Select, delete, exists, insert, make_url, or_, select, update
+from sqlalchemy import Select, bindparam, delete, exists, insert, make_url, or_, select, update
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -43,6 +43,18 @@ from lakefeed.storage.disk.disk_errors import storage_errors
 logger = logging.getLogger(__name__)
 
 CREATION_ATTEMPTS = 10
+
+_PROPERTIES = IcebergNamespaceProperties.__table__.c
+_TABLES = IcebergTables.__table__.c
+NAMESPACE_PROPERTIES = select(_PROPERTIES.property_key, _PROPERTIES.property_value).where(
+    _PROPERTIES.catalog_name == bindparam("catalog"), _PROPERTIES.namespace == bindparam("namespace")
+)
+METADATA_LOCATION = select(_TABLES.metadata_location).where(
+    _TABLES.catalog_name == bindparam("catalog"),
+    _TABLES.table_namespace == bindparam("namespace"),
+    _TABLES.table_name == bindparam("table"),
+)
+"""Made once: to make a statement takes longer than to run it."""
 
 
 class LakeSqlCatalog(SqlCatalog):
@@ -151,12 +163,9 @@ class LakeSqlCatalog(SqlCatalog):
 
     @retry_reads
     def load_namespace_properties(self, namespace: str | Identifier) -> Properties:
-        statement = select(IcebergNamespaceProperties.property_key, IcebergNamespaceProperties.property_value).where(
-            IcebergNamespaceProperties.catalog_name == self.name,
-            IcebergNamespaceProperties.namespace == Catalog.namespace_to_string(namespace),
-        )
-        with Session(self.engine) as session:
-            properties = dict(session.execute(statement).all())
+        wanted = {"catalog": self.name, "namespace": Catalog.namespace_to_string(namespace)}
+        with self.engine.connect() as connection:
+            properties = {row[0]: row[1] for row in connection.execute(NAMESPACE_PROPERTIES, wanted)}
         return properties or super().load_namespace_properties(namespace)  # which tells whether the namespace exists
 
     @retry_reads
@@ -225,13 +234,11 @@ class LakeSqlCatalog(SqlCatalog):
     @retry_reads
     def metadata_location(self, identifier: str | Identifier) -> str | None:
         """Returns the location of the metadata of a table, which may be unreadable; None without a table."""
-        statement = select(IcebergTables.metadata_location).where(
-            IcebergTables.catalog_name == self.name,
-            IcebergTables.table_namespace == Catalog.namespace_to_string(Catalog.namespace_from(identifier)),
-            IcebergTables.table_name == Catalog.table_name_from(identifier),
-        )
-        with Session(self.engine) as session:
-            return session.scalar(statement)
+        namespace = Catalog.namespace_to_string(Catalog.namespace_from(identifier))
+        wanted = {"catalog": self.name, "namespace": namespace, "table": Catalog.table_name_from(identifier)}
+        with self.engine.connect() as connection:
+            location: str | None = connection.scalar(METADATA_LOCATION, wanted)
+        return location
 
     def owns(self, location: str) -> bool:
         """Returns whether files below a location belong to this lake only, not also to a copy or another lake."""

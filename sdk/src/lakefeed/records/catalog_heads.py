@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sqlalchemy import Connection, and_, bindparam, column, func, inspect, or_, select, table, tuple_
-from sqlalchemy.exc import DBAPIError
 
 from lakefeed.catalog import trash
 from lakefeed.catalog.embedded_pointers import CATALOG_NAME
@@ -110,7 +109,7 @@ class CatalogHeads:
         if not self._is_catalog:
             return _compare(self.all_heads(), connection)
         if not self._has_pointers:
-            self._has_pointers = _has_pointers(connection)
+            self._has_pointers = inspect(connection).has_table(POINTERS.name)  # the catalog makes it on its first use
             if not self._has_pointers:
                 return Changes({}, {}, {})
         changed = [(TableName(row[0], row[1]), row[2], row[3]) for row in connection.execute(_CHANGED)]
@@ -121,10 +120,14 @@ class CatalogHeads:
             {TableName(row[0], row[1]): row[2] for row in connection.execute(_MISSING)},
         )
 
+    def are_synced(self, connection: Connection) -> bool:
+        """Returns whether nothing has changed; False also where that takes more than two small queries."""
+        return self._is_catalog and self._has_pointers and not self.changes(connection)
+
     def locations(self, connection: Connection, names: Iterable[TableName]) -> dict[TableName, str]:
         """Returns the current location of the metadata of tables. Those that are gone are left out."""
         if not self._is_catalog:
-            found = ((name, self._location(name)) for name in names)
+            found = ((name, self.location(name)) for name in names)
             return {name: location for name, location in found if location is not None}
         current: dict[TableName, str] = {}
         for chunk in chunks(names, 200):
@@ -140,14 +143,14 @@ class CatalogHeads:
         if isinstance(catalog, LakeSqlCatalog):
             return _datasets((TableName(namespace, name), location) for namespace, name, location in catalog.heads())
         names = [TableName(".".join(identifier[:-1]), identifier[-1]) for identifier in self._identifiers()]
-        heads = ((name, self._location(name)) for name in names)
+        heads = ((name, self.location(name)) for name in names)
         return _datasets((name, location) for name, location in heads if location is not None)
 
     def _identifiers(self) -> Iterator[tuple[str, ...]]:
         yield from (self._lake.identifier(name) for name in self._lake.names())
         yield from ((trash.NAMESPACE, name) for name in HiddenTables(self._lake, trash.NAMESPACE).names())
 
-    def _location(self, name: TableName) -> str | None:
+    def location(self, name: TableName) -> str | None:
         """Returns the location of the metadata; a text that is none if it cannot be read; None without the table."""
         from lakefeed.catalog import damaged_tables
 
@@ -160,18 +163,6 @@ class CatalogHeads:
             return None
         except (DamagedDatasetError, FileError) as error:
             return f"damaged: {error}"
-
-
-def _has_pointers(connection: Connection) -> bool:
-    """Returns whether the catalog has its tables. It makes them on its first use."""
-    try:
-        connection.execute(select(POINTERS.c.catalog_name).limit(1))
-    except DBAPIError:
-        connection.rollback()
-        if inspect(connection).has_table(POINTERS.name):
-            raise
-        return False
-    return True
 
 
 def _datasets(heads: Iterable[tuple[TableName, str]]) -> dict[TableName, str]:

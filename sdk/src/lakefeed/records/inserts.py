@@ -26,6 +26,11 @@ def insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str,
         connection.execute(statement, [dict(row) for row in rows])
 
 
+def insert_one(connection: Connection, table: Table, row: Mapping[str, Any]) -> bool:
+    """Inserts a row, and returns True; False if the table has the key already."""
+    return connection.execute(_insert(connection.dialect.name, table, ()), [dict(row)]).rowcount > 0
+
+
 def put(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Inserts rows, in place of those of the same primary key. All rows have the same columns."""
     if rows:

@@ -45,11 +45,12 @@ def find_labels(connection: Connection, names: Sequence[str], kind: str = "") ->
     return uids
 
 
-def attach_names(connection: Connection, pairs: Sequence[tuple[str, str]], feature: str = "") -> None:
-    """Gives records labels by name: pairs of the uid of a record and a name."""
-    if pairs:
-        uids = ensure_labels(connection, (name for _, name in pairs))
-        attach(connection, [(record, uids[name]) for record, name in pairs], feature)
+def attach_names(connection: Connection, labels: Sequence[tuple[str, str, str]]) -> None:
+    """Gives records labels, which are made if they are new: tuples of the uid of a record, a type and a name."""
+    for kind in dict.fromkeys(kind for _, kind, _ in labels):
+        named = [(record, name) for record, each, name in labels if each == kind]
+        uids = ensure_labels(connection, (name for _, name in named), kind)
+        attach(connection, [(record, uids[name]) for record, name in named])
 
 
 def attach(connection: Connection, pairs: Iterable[tuple[str, str]], feature: str = "") -> None:

@@ -15,18 +15,15 @@ _NEWEST = (
     .where(RECORD.c.stem.in_(bindparam("stems", expanding=True)), LISTED)
     .group_by(RECORD.c.stem)
 )
-_CLEAR = (
+_MARK = (
     update(RECORD)
-    .where(RECORD.c.stem == bindparam("s"), RECORD.c.latest, RECORD.c.revision != bindparam("r"))
-    .values(latest=False)
+    .where(RECORD.c.stem == bindparam("s"), RECORD.c.latest != (RECORD.c.revision == bindparam("r")))
+    .values(latest=RECORD.c.revision == bindparam("r"))
 )
-_MARK = update(RECORD).where(RECORD.c.stem == bindparam("s"), RECORD.c.revision == bindparam("r")).values(latest=True)
 
 
 def refresh_latest(connection: Connection, stems: Iterable[str]) -> None:
     """Marks the newest visible record of each stem, and no other."""
     for chunk in chunks(sorted(stems)):
         newest = {row[0]: row[1] for row in connection.execute(_NEWEST, {"stems": chunk})}
-        rows = [{"s": stem, "r": newest.get(stem, -1)} for stem in chunk]
-        connection.execute(_CLEAR, rows)
-        connection.execute(_MARK, rows)
+        connection.execute(_MARK, [{"s": stem, "r": newest.get(stem, -1)} for stem in chunk])

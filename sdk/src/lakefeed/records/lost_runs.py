@@ -44,6 +44,11 @@ def write_process(connection: Connection, run: str, process: ProcessIdentity, ho
         connection.execute(delete(PROCESS).where(*(PROCESS.c[name] == value for name, value in key.items())))
 
 
+def has_lost_runs(connection: Connection) -> bool:
+    """Returns whether there are runs to mark as lost."""
+    return bool(_gone(connection))
+
+
 def mark_lost_runs(database: RegistryDatabase) -> None:
     """Gives runs whose processes are all gone the state "lost".
 

@@ -8,10 +8,11 @@ the visibility, are not touched.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from cachetools import TTLCache
 from sqlalchemy import Connection, and_, bindparam, or_, select, text, update
@@ -32,6 +33,8 @@ from lakefeed.records.version_rows import Row, SyncedTable, VersionRows, distinc
 
 logger = logging.getLogger(__name__)
 
+Result = TypeVar("Result")
+
 TABLES_PER_TRANSACTION: Final = 250
 RETRY_SECONDS: Final = 60.0
 """A process tries that often to read a damaged table, as long as its metadata file is the same."""
@@ -39,7 +42,9 @@ MAX_REPORTED: Final = 4096
 ROUNDS: Final = 5
 """Other processes may write while the tables are read; what they wrote after that is left to the next query."""
 
-
+_SYNCED_UUID: Final = select(SYNCED.c.table_uuid).where(
+    SYNCED.c.namespace == bindparam("s"), SYNCED.c.name == bindparam("t")
+)
 _KNOWN: Final = select(RECORD.c.table_uuid, RECORD.c.revision, RECORD.c.presence).where(
     RECORD.c.table_uuid.in_(bindparam("uuids", expanding=True))
 )
@@ -81,12 +86,44 @@ class Projection:
             left = 0
             for names in chunks(fresh, TABLES_PER_TRANSACTION):
                 tables += len(names)
-                left += self._write(self._read(names, changes.changed), changes.known, {})
+                read = self._read(names, changes.changed)
+                with self._writing() as connection:
+                    left += self._write_current(connection, read, changes.known)
             if changes.missing:
-                self._write({}, {}, changes.missing)
+                with self._writing() as connection:
+                    self._retire(connection, changes.missing)
             if not left:
                 break
         return tables
+
+    def catch_up_table(self, name: TableName, work: Callable[[Connection], Result]) -> Result:
+        """Reads one table, and returns the result of ``work``, which is called in the transaction that writes it.
+
+        Costs the same whatever the number of other tables. Of those, `work` sees what was read before.
+        """
+        table: SyncedTable | _Unreadable | None = None
+        for _ in range(ROUNDS):
+            with self._writing() as connection:
+                location = self._heads.locations(connection, [name]).get(name)
+                if location is None:
+                    break  # it was renamed or deleted meanwhile
+                if local_path(location) is not None:
+                    table = self._read_table(name, location)
+                if table is not None and table.location == location:
+                    uuid = connection.scalar(_SYNCED_UUID, {"s": name.namespace, "t": name.name})
+                    self._write(connection, {name: table}, {} if uuid is None else {name: uuid})
+                    return work(connection)
+            table = self._read_table(name, location)  # from a store, while others may write
+        self.catch_up()
+        with self._writing() as connection:
+            return work(connection)
+
+    def is_current(self, connection: Connection) -> bool:
+        """Returns whether the registry has read all tables, as a transaction sees them. It may be False without need.
+
+        For catalogs in another database it is always False, because a transaction should not wait for them.
+        """
+        return self._heads.are_synced(connection)
 
     def _read(
         self, names: Sequence[TableName], locations: Mapping[TableName, str]
@@ -109,30 +146,46 @@ class Projection:
             return _Unreadable(location, " ".join(str(error).split()))
         return SyncedTable(name, location, facts, self._lake.settings.catalog.namespace)
 
-    def _write(
-        self,
-        tables: Mapping[TableName, SyncedTable | _Unreadable],
-        known: Mapping[TableName, str],
-        missing: Mapping[TableName, str | None],
-    ) -> int:
-        """Writes what was read. Returns the number of tables that were changed again meanwhile, and are left out."""
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        """Opens the transaction of the one process that writes records of versions at a time."""
         with self._database.write() as connection:
             if connection.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK + 1})
-            # What was read may be older than what another process has written meanwhile.
-            current = self._heads.locations(connection, (*tables, *missing))
-            same = {name: each for name, each in tables.items() if current.get(name) == each.location}
-            good = [each for each in same.values() if isinstance(each, SyncedTable)]
-            stems = {each.stem for each in good}
-            if good:
-                stems |= _project(connection, good, known)
-            for name, each in same.items():
-                if isinstance(each, _Unreadable):
-                    self._report(connection, name, each)
-            if missing:
-                stems |= _retire(connection, {name: uuid for name, uuid in missing.items() if name not in current})
-            refresh_latest(connection, stems)
+            yield connection
+
+    def _write_current(
+        self,
+        connection: Connection,
+        tables: Mapping[TableName, SyncedTable | _Unreadable],
+        known: Mapping[TableName, str],
+    ) -> int:
+        """Writes what was read. Returns the number of tables that were changed again meanwhile, and are left out."""
+        current = self._heads.locations(connection, tables)
+        same = {name: each for name, each in tables.items() if current.get(name) == each.location}
+        self._write(connection, same, known)
         return len(tables) - len(same)
+
+    def _write(
+        self,
+        connection: Connection,
+        tables: Mapping[TableName, SyncedTable | _Unreadable],
+        known: Mapping[TableName, str],
+    ) -> None:
+        good = [each for each in tables.values() if isinstance(each, SyncedTable)]
+        stems = {each.stem for each in good}
+        if good:
+            stems |= _project(connection, good, known)
+        for name, each in tables.items():
+            if isinstance(each, _Unreadable):
+                self._report(connection, name, each)
+        refresh_latest(connection, stems)
+
+    def _retire(self, connection: Connection, missing: Mapping[TableName, str | None]) -> None:
+        """Marks the records of tables that the catalog has no more, unless another process has made them again."""
+        current = self._heads.locations(connection, missing)
+        gone = {name: uuid for name, uuid in missing.items() if name not in current}
+        refresh_latest(connection, _retire(connection, gone))
 
     def _report(self, connection: Connection, name: TableName, table: _Unreadable) -> None:
         """Records that a table cannot be read. Its records stay as they are."""
@@ -144,7 +197,7 @@ class Projection:
 
 
 def _project(connection: Connection, tables: Sequence[SyncedTable], known: Mapping[TableName, str]) -> set[str]:
-    """Writes the records of tables. Returns the stems of other tables, which had these names before."""
+    """Writes the records of tables. Returns the stems of others that changed: new files, and tables of these names."""
     rows = VersionRows()
     presences = _known_versions(connection, [each.facts.table_uuid for each in tables])
     moved: list[Row] = []
@@ -166,14 +219,14 @@ def _project(connection: Connection, tables: Sequence[SyncedTable], known: Mappi
         if before:
             name = table.name
             moved.append({"uuid": uuid, "namespace": name.namespace, "table": name.name, "dataset": table.dataset})
-    _insert(connection, rows)
+    stems = _insert(connection, rows)
     origin_rows.write_origins(connection, tables, presences)
     _rename(connection, moved)
     if returned or gone:
         connection.execute(_SET_PRESENCE, [*returned, *gone])
     put(connection, SYNCED, [_synced_row(each.source, each.location, each.facts.table_uuid, None) for each in tables])
     replaced = {known[each.source] for each in tables if known.get(each.source) not in (None, each.facts.table_uuid)}
-    return _retire(connection, {}, replaced)
+    return stems | _retire(connection, {}, replaced)
 
 
 def _known_versions(connection: Connection, uuids: Sequence[str]) -> dict[str, dict[int, int]]:
@@ -185,7 +238,8 @@ def _known_versions(connection: Connection, uuids: Sequence[str]) -> dict[str, d
     return known
 
 
-def _insert(connection: Connection, rows: VersionRows) -> None:
+def _insert(connection: Connection, rows: VersionRows) -> set[str]:
+    """Inserts rows. Returns the stems of the files that waited for the commits of the versions."""
     insert_new(connection, RECORD, rows.records)
     insert_new(connection, RUN, distinct(rows.runs, "uid"))
     insert_new(connection, USER, distinct(rows.users, "name"))
@@ -193,13 +247,13 @@ def _insert(connection: Connection, rows: VersionRows) -> None:
     label_rows.attach_names(connection, rows.labels)
     feature_rows.attach(connection, rows.feature_sets)
     _insert_parents(connection, rows.parents)
+    stems: set[str] = set()
     for token, uid in rows.tokens:
-        connection.execute(
-            update(RECORD)
-            .where(RECORD.c.token == token, RECORD.c.presence == int(Presence.PENDING))
-            .values(presence=int(Presence.PRESENT))
-        )
+        waiting = and_(RECORD.c.token == token, RECORD.c.presence == int(Presence.PENDING))
+        stems.update(connection.scalars(select(RECORD.c.stem).where(waiting)))
+        connection.execute(update(RECORD).where(waiting).values(presence=int(Presence.PRESENT)))
         connection.execute(update(PARENT).where(PARENT.c.child == token).values(child=uid))
+    return stems
 
 
 def _insert_parents(connection: Connection, parents: Sequence[Row]) -> None:

@@ -44,21 +44,7 @@ def describe(registry: Registry, uid: str, **texts: str | None) -> Record:
         RecordNotFoundError: there is no record of the uid.
         InvalidArgumentError: another field was given, or a value is not text.
     """
-    unknown = [name for name in texts if name not in EDITABLE]
-    if unknown:
-        raise InvalidArgumentError(
-            f"{unknown[0]!r} does not change: it is part of the version. What changes is {quoted_list(EDITABLE)}"
-        )
-    for name, value in texts.items():
-        if value is not None:
-            check_text(value, name)
-
-    def change(connection: Connection, row: Mapping[str, Any]) -> None:
-        values = with_search_text({**row, **texts})
-        changed = {name: values[name] for name in (*texts, "search_text")}
-        connection.execute(update(RECORD).where(RECORD.c.uid == uid).values(**changed, updated=now_ms()))
-
-    return _change(registry, uid, change)
+    return change_record(registry, uid, texts)
 
 
 def set_visibility(registry: Registry, uid: str, visibility: Visibility | int | str) -> Record:
@@ -69,22 +55,57 @@ def set_visibility(registry: Registry, uid: str, visibility: Visibility | int | 
         InvalidArgumentError: there is no such visibility.
         UnsupportedError: its dataset is in the trash.
     """
-    chosen = visibility_of(visibility)
+    return change_record(registry, uid, {}, visibility)
+
+
+def change_record(
+    registry: Registry, uid: str, texts: Mapping[str, str | None], visibility: Visibility | int | str | None = None
+) -> Record:
+    """Changes texts and the visibility of a record in one transaction. Returns the record.
+
+    Raises:
+        RecordNotFoundError, InvalidArgumentError, UnsupportedError: as for `describe` and `set_visibility`. Nothing is
+            changed.
+    """
+    _check_texts(texts)
+    chosen = None if visibility is None else visibility_of(visibility)
     if chosen is Visibility.GONE:
         raise InvalidArgumentError("visibility='gone': versions go by delete(permanent=True) or when they expire")
 
     def change(connection: Connection, row: Mapping[str, Any]) -> None:
-        if row["presence"] == Presence.GONE:
-            raise RecordNotFoundError(f"the version of the record {uid!r} has expired or was deleted")
-        if row["presence"] == Presence.DATASET_IN_TRASH:
-            raise UnsupportedError(
-                f"the dataset of the record {uid!r} is in the trash; Dataset.undelete({row['table']!r}) brings it back"
-            )
-        statement = update(RECORD).where(RECORD.c.uid == uid)
-        connection.execute(statement.values(visibility=int(chosen), updated=now_ms()))
-        refresh_latest(connection, [row["stem"]])
+        values: dict[str, Any] = {}
+        if texts:
+            described = with_search_text({**row, **texts})
+            values = {name: described[name] for name in (*texts, "search_text")}
+        if chosen is not None:
+            _require_movable(row)
+            values["visibility"] = int(chosen)
+        connection.execute(update(RECORD).where(RECORD.c.uid == uid).values(**values, updated=now_ms()))
+        if chosen is not None:
+            refresh_latest(connection, [row["stem"]])
 
     return _change(registry, uid, change)
+
+
+def _check_texts(texts: Mapping[str, str | None]) -> None:
+    unknown = [name for name in texts if name not in EDITABLE]
+    if unknown:
+        raise InvalidArgumentError(
+            f"{unknown[0]!r} does not change: it is part of the version. What changes is {quoted_list(EDITABLE)}"
+        )
+    for name, value in texts.items():
+        if value is not None:
+            check_text(value, name)
+
+
+def _require_movable(row: Mapping[str, Any]) -> None:
+    if row["presence"] == Presence.GONE:
+        raise RecordNotFoundError(f"the version of the record {row['uid']!r} has expired or was deleted")
+    if row["presence"] == Presence.DATASET_IN_TRASH:
+        raise UnsupportedError(
+            f"the dataset of the record {row['uid']!r} is in the trash; Dataset.undelete({row['table']!r}) brings it "
+            "back"
+        )
 
 
 def add_labels(registry: Registry, uid: str, labels: Iterable[str], *, kind: str = "", feature: str = "") -> Record:

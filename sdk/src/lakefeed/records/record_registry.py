@@ -14,7 +14,8 @@ from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.registry_database import MissingTablesError, RegistryDatabase
 from lakefeed.errors import InvalidArgumentError, quoted_list
 from lakefeed.records import entities
-from lakefeed.records.lost_runs import mark_lost_runs
+from lakefeed.records.catalog_heads import TableName
+from lakefeed.records.lost_runs import has_lost_runs, mark_lost_runs
 from lakefeed.records.projection import Projection
 from lakefeed.records.record import FeatureRow, FeatureSetRow, LabelRow, Record, RunRow, TransformRow, UserRow
 from lakefeed.records.record_query import Query, get_record
@@ -136,12 +137,44 @@ class Registry:
         """
 
         def run() -> Result:
+            with self.database.read() as connection:
+                if self._projection.is_current(connection) and not has_lost_runs(connection):
+                    return work(connection)
             self._projection.catch_up()
             mark_lost_runs(self.database)
             with self.database.read() as connection:
                 return work(connection)
 
         return self._recover(run)
+
+    def write_current(self, work: Callable[[Connection], Result]) -> Result:
+        """Returns the result of ``work`` in a transaction that writes, after the registry has caught up with the lake.
+
+        ``work`` is called once for each attempt, of which only the last is committed.
+
+        Raises:
+            CatalogUnavailableError: the database cannot be reached or refuses.
+        """
+
+        def run() -> Result:
+            with self.database.write() as connection:
+                if self._projection.is_current(connection):
+                    return work(connection)
+            self._projection.catch_up()
+            with self.database.write() as connection:
+                return work(connection)
+
+        return self._recover(run)
+
+    def add_version(self, dataset: str, work: Callable[[Connection], Result]) -> Result:
+        """Makes records of the versions of one dataset. Returns the result of ``work`` in the same transaction.
+
+        Raises:
+            CatalogUnavailableError: the database cannot be reached or refuses.
+        """
+        *namespace, name = self.lake.identifier(dataset)
+        table = TableName(".".join(namespace), name)
+        return self._recover(lambda: self._projection.catch_up_table(table, work))
 
     def _recover(self, run: Callable[[], Result]) -> Result:
         """Returns the result of a function. Runs it again if tables were dropped, which are made again."""

@@ -34,6 +34,11 @@ DATASET_KIND: Final = "dataset"
 TREE_KIND: Final = "tree"
 FILE_KIND: Final = "file"
 KINDS: Final = (DATASET_KIND, TREE_KIND, FILE_KIND)
+FILES_FORM: Final = "files"
+"""The form of the data of a dataset that is a list of files. Its new files wait for its commit."""
+
+TYPED_LABELS: Final = "typed_labels"
+"""The entry of the facts of a record with the names of labels by their types."""
 
 Row = dict[str, Any]
 
@@ -103,7 +108,7 @@ class VersionRows:
     runs: list[Row] = field(default_factory=list)
     users: list[Row] = field(default_factory=list)
     inputs: list[Row] = field(default_factory=list)
-    labels: list[tuple[str, str]] = field(default_factory=list)
+    labels: list[tuple[str, str, str]] = field(default_factory=list)
     feature_sets: list[Row] = field(default_factory=list)
     parents: list[Row] = field(default_factory=list)
     tokens: list[tuple[str, str]] = field(default_factory=list)
@@ -148,7 +153,7 @@ class VersionRows:
         if run is not None:
             self.runs.append({"uid": run_uid(run), "external": run, "user": user, "started": None, "created": at})
             self.inputs += _inputs(run_uid(run), summary.get(INPUTS), at)
-        self.labels += [(uid, name) for name in texts(facts, "labels")]
+        self.labels += [(uid, kind, name) for kind, name in _labels(facts)]
         sets = facts.get("feature_sets")
         self.feature_sets += [
             {"record": uid, "slot": slot, "feature_set": each}
@@ -162,8 +167,17 @@ class VersionRows:
             if isinstance(each, str)
         ]
         token = text(facts, "token")
-        if token is not None:
+        if token is not None and facts.get("form") == FILES_FORM:
             self.tokens.append((token, uid))
+
+
+def _labels(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yields the types and names of labels. Those of no type are a list of names; the others are lists by type."""
+    yield from (("", name) for name in texts(facts, "labels"))
+    given = facts.get(TYPED_LABELS)
+    typed: dict[str, Any] = given if isinstance(given, dict) else {}
+    for kind in typed:
+        yield from ((kind, name) for name in texts(typed, kind))
 
 
 def _inputs(run: str, entry: str | None, at: int) -> Iterator[Row]:

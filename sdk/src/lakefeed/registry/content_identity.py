@@ -61,11 +61,14 @@ def save_content(
     Of several processes that save one content at once, one writes it. A record that is not whole is left alone.
     """
     lake = dataset._record_lake
+    registry = Registry.open(lake)
     if dataset._allow_duplicate:
-        return record_rows.require_row(lake, write().uid)
-    with hold_claim(Registry.open(lake), hash, kind):
-        row = next(filter(is_whole, record_rows.find_live(lake, hash, (kind,))), None)
+        written = write()
+        return registry.add_version(written.dataset, written.row)
+    with hold_claim(registry, hash, kind, lambda connection: record_rows.find_live(connection, hash, kind)) as claim:
+        row: RecordRow | None = next(filter(is_whole, claim.known), None)
         if row is None:
-            return record_rows.require_row(lake, write().uid)  # others see it before the claim ends
+            written = write()
+            return claim.end_with(written.dataset, written.row)  # others see it when the claim ends
     logger.info("%r has the content of the record %s, which it becomes", dataset, row["uid"])
     return row

@@ -11,7 +11,7 @@ from lakefeed.catalog.version_uids import STEM_CHARACTERS, revision_of
 from lakefeed.dataset.core import dataset_named
 from lakefeed.errors import TypeMismatchError, quoted_list
 from lakefeed.records.record_tables import RECORD, Presence
-from lakefeed.records.version_rows import FILE_KIND, TREE_KIND
+from lakefeed.records.version_rows import FILE_KIND, FILES_FORM, TREE_KIND
 from lakefeed.registry import file_reads, record_rows
 from lakefeed.registry.file_loading import check_join
 from lakefeed.registry.record_rows import RecordRow
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from lakefeed.registry.dataset_records import Dataset
     from lakefeed.registry.file_records import File
     from lakefeed.trees.file_tree import FileTree
-
-FILES_FORM = "files"
 
 
 def facts_of(row: RecordRow) -> Mapping[str, Any]:

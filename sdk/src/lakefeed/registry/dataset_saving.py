@@ -12,12 +12,11 @@ from lakefeed.catalog.version_uids import STEM_CHARACTERS
 from lakefeed.dataset import Dataset as Rows
 from lakefeed.errors import RecordNotFoundError, TypeMismatchError, UnsavedDatasetError
 from lakefeed.records.record_tables import Presence
-from lakefeed.records.version_rows import DATASET_KIND, TREE_KIND
+from lakefeed.records.version_rows import DATASET_KIND, FILES_FORM, TREE_KIND
 from lakefeed.registry import record_rows
 from lakefeed.registry.content_identity import hash_of_folder, hash_of_rows, save_content
 from lakefeed.registry.data_kinds import AnnotatedData, FilesData, LocalData, RemoteData, TableData
-from lakefeed.registry.dataset_access import FILES_FORM, facts_of, form_of, name_of
-from lakefeed.registry.label_records import ULabel
+from lakefeed.registry.dataset_access import form_of, name_of
 from lakefeed.registry.list_writes import save_list
 from lakefeed.registry.record_rows import RecordRow
 from lakefeed.registry.table_writes import write_rows
@@ -52,9 +51,6 @@ def save_dataset(dataset: Dataset) -> None:
         case LocalData() | RemoteData():
             row = _save_folder(lake, dataset, data) if data.is_folder else _save_file(dataset, _location(data))
     dataset._row, dataset._values = row, {}
-    typed = [ULabel(name, kind) for kind, name in dataset._new_labels if kind]
-    if typed and facts_of(row).get("token") == dataset._token:
-        dataset.labels.add(*typed)
 
 
 def _location(data: LocalData | RemoteData) -> str:
@@ -86,12 +82,12 @@ def facts_of_new(dataset: Dataset, form: str) -> VersionFacts:
         description=values["description"],
         reference=values["reference"],
         reference_type=values["reference_type"],
-        labels=[name for kind, name in dataset._new_labels if not kind],
+        labels=dataset._new_labels,
         feature_sets=dataset._new_feature_sets,
         label=values["version"],
         run=dataset._run_id,
         form=form,
-        used=[str(row["label"] or row["revision"]) for row in chain],
+        used=[str(row["label"] or row["revision"]) for row in reversed(chain)],
         dataset=None if newest is None else name_of(dataset._record_lake, newest),
     )
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, and_, func, select, text
 
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.version_uids import STEM_CHARACTERS, random_uid, revision_uid
@@ -15,7 +15,7 @@ from lakefeed.records import label_rows
 from lakefeed.records.inserts import chunks, now_ms
 from lakefeed.records.latest_rows import refresh_latest
 from lakefeed.records.record_registry import Registry
-from lakefeed.records.record_tables import RECORD, Presence
+from lakefeed.records.record_tables import PARENT, RECORD, RECORD_LABEL, Presence
 from lakefeed.records.table_layout import ADVISORY_LOCK
 from lakefeed.records.text_search import with_search_text
 from lakefeed.records.version_rows import FILE_KIND
@@ -27,6 +27,9 @@ FILES_LOCK: Final = ADVISORY_LOCK + 2
 """The key of the lock under which files are inserted in PostgreSQL. SQLite has one writer at a time."""
 ABANDONED_MS: Final = 7 * 24 * 3600 * 1000
 """Members of a dataset that is not committed after this time are removed."""
+_PENDING: Final = and_(RECORD.c.kind == FILE_KIND, RECORD.c.presence == int(Presence.PENDING))
+
+Result = TypeVar("Result")
 
 
 @dataclass
@@ -57,45 +60,40 @@ class NewFile:
         return self.values.get("key")
 
 
-def insert_files(lake: Lake, files: Sequence[NewFile], token: str | None = None) -> None:
+def insert_files(
+    lake: Lake, files: Sequence[NewFile], work: Callable[[Connection], Result], token: str | None = None
+) -> Result:
     """Records files, or finds the records of their contents, in one transaction. Sets their uids.
 
     Args:
         lake: the lake.
         files: the files, whose contents are stored.
+        work: is called in the transaction, after it.
         token: that of the dataset whose members they are; they are invisible until its commit is seen.
+
+    Returns:
+        The result of ``work``.
 
     Raises:
         InvalidArgumentError: a version label is taken. Nothing is recorded.
     """
-    registry = Registry.open(lake)
-    registry.catch_up()
-    with registry.write() as connection:
+
+    def insert(connection: Connection) -> Result:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": FILES_LOCK})
-        _drop_abandoned(connection)
+        abandoned = and_(_PENDING, RECORD.c.created < now_ms() - ABANDONED_MS)
+        _drop(connection, list(connection.scalars(select(RECORD.c.token).where(abandoned).distinct())))
         known = _find_contents(connection, {each.stored.hash for each in files if not each.allow_duplicate})
         rows = [row for each in files if (row := _row_of(connection, each, known, token)) is not None]
         for chunk in chunks(rows):
             connection.execute(RECORD.insert(), chunk)
-        refresh_latest(connection, {row["stem"] for row in rows})
-        _attach_labels(connection, files)
+        if token is None:
+            refresh_latest(connection, {row["stem"] for row in rows})
+        new = [each for each in files if each.is_new]
+        label_rows.attach_names(connection, [(each.uid, kind, name) for each in new for kind, name in each.labels])
+        return work(connection)
 
-
-def _attach_labels(connection: Connection, files: Sequence[NewFile]) -> None:
-    pairs: dict[str, list[tuple[str, str]]] = {}
-    for file in files:
-        for kind, name in file.labels if file.is_new else ():
-            pairs.setdefault(kind, []).append((file.uid, name))
-    for kind, named in pairs.items():
-        uids = label_rows.ensure_labels(connection, [name for _, name in named], kind)
-        label_rows.attach(connection, [(uid, uids[name]) for uid, name in named])
-
-
-def _drop_abandoned(connection: Connection) -> None:
-    """Removes members of datasets whose process died before the commit."""
-    abandoned = (RECORD.c.presence == int(Presence.PENDING), RECORD.c.created < now_ms() - ABANDONED_MS)
-    connection.execute(RECORD.delete().where(*abandoned))
+    return Registry.open(lake).write_current(insert)
 
 
 def _find_contents(connection: Connection, hashes: Iterable[str]) -> dict[str, list[tuple[str, str | None]]]:
@@ -122,7 +120,7 @@ def _row_of(
             file.uid, file.is_new = uid, False
             return None
     stem, revision, label = _place(connection, file)
-    file.uid = revision_uid(stem, revision)
+    file.uid, file.is_new = revision_uid(stem, revision), True
     known.setdefault(hash, []).append((file.uid, file.key))
     now, stored = now_ms(), file.stored
     row = {
@@ -160,5 +158,14 @@ def _place(connection: Connection, file: NewFile) -> tuple[str, int, str]:
 def drop_pending(lake: Lake, token: str) -> None:
     """Removes the members of a dataset that was not saved."""
     with Registry.open(lake).write() as connection:
-        pending = RECORD.c.presence == int(Presence.PENDING)
-        connection.execute(RECORD.delete().where(RECORD.c.token == token, pending))
+        _drop(connection, [token])
+
+
+def _drop(connection: Connection, tokens: Sequence[str]) -> None:
+    """Removes the files that wait for commits, with their labels and their places in lists."""
+    for chunk in chunks(tokens):
+        waiting = and_(RECORD.c.token.in_(chunk), _PENDING)
+        uids = select(RECORD.c.uid).where(waiting)
+        connection.execute(RECORD_LABEL.delete().where(RECORD_LABEL.c.record.in_(uids)))
+        connection.execute(RECORD.delete().where(waiting))
+        connection.execute(PARENT.delete().where(PARENT.c.child.in_(chunk)))

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import Connection
+
 from lakefeed.catalog import current_run
 from lakefeed.catalog.lake import Lake
 from lakefeed.errors import MissingFileError, UnsavedDatasetError
@@ -14,6 +16,7 @@ from lakefeed.registry import file_inserts, record_rows
 from lakefeed.registry.data_kinds import LocalData, RemoteData
 from lakefeed.registry.file_contents import store_files
 from lakefeed.registry.file_inserts import NewFile
+from lakefeed.registry.record_rows import RecordRow
 from lakefeed.run.write_context import content_saving
 from lakefeed.trees.folder_scan import local_path_of, scan
 
@@ -49,8 +52,16 @@ def save_files(lake: Lake, files: Sequence[File]) -> None:
         stored = store_files(lake, writer, [each._data for each in new])
         rows = [_new_file(each, content) for each, content in zip(new, stored, strict=True)]
         check()
-        file_inserts.insert_files(lake, rows)
-    adopt(lake, new, rows)
+        records = file_inserts.insert_files(lake, rows, lambda connection: _records_of(connection, rows))
+    for file, row, record in zip(new, rows, records, strict=True):
+        if not row.is_new:
+            logger.info("%s has the content of the record %s, which it becomes", file_title(file), row.uid)
+        file._row, file._values = record, {}
+
+
+def _records_of(connection: Connection, rows: Sequence[NewFile]) -> Sequence[RecordRow]:
+    """Returns the records that were inserted, or that have the contents of files."""
+    return record_rows.rows_of_uids(connection, [each.uid for each in rows])
 
 
 def unsaved(files: Sequence[File]) -> list[File]:
@@ -90,15 +101,6 @@ def writing_user() -> str:
     from lakefeed.catalog.properties import USER
 
     return Provenance().summary_entries()[USER]
-
-
-def adopt(lake: Lake, files: Sequence[File], rows: Sequence[NewFile]) -> None:
-    """Makes files the records that were inserted, or that have their contents."""
-    by_uid = {row["uid"]: row for row in record_rows.find_rows(lake, [each.uid for each in rows])}
-    for file, row in zip(files, rows, strict=True):
-        file._row, file._values = by_uid[row.uid], {}
-        if not row.is_new:
-            logger.info("%s has the content of the record %s, which it becomes", file_title(file), row.uid)
 
 
 def file_title(file: File) -> str:

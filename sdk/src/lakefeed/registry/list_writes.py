@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from sqlalchemy import Connection
+
 from lakefeed.catalog.lake import Lake
 from lakefeed.dataset import Dataset as Rows
 from lakefeed.errors import RecordNotFoundError, quoted_list
@@ -14,7 +16,7 @@ from lakefeed.records.record_tables import Presence
 from lakefeed.records.version_rows import DATASET_KIND
 from lakefeed.registry import file_inserts, file_saving, record_rows
 from lakefeed.registry.content_identity import hash_of_files, save_content
-from lakefeed.registry.dataset_access import member_uids
+from lakefeed.registry.dataset_access import facts_of, member_uids
 from lakefeed.registry.file_contents import store_files
 from lakefeed.registry.file_reads import handle_of
 from lakefeed.registry.record_rows import RecordRow
@@ -41,29 +43,36 @@ def save_list(dataset: Dataset, files: Sequence[File], facts: VersionFacts) -> R
         stored = store_files(lake, writer, [each._data for each in new])
         rows = file_saving.new_files(new, stored)
         check()
-        file_inserts.insert_files(lake, rows, facts.token)
+        uids = {id(each): row for each, row in zip(new, rows, strict=True)}
+
+        def insert_members(connection: Connection) -> Sequence[RecordRow]:
+            members = [uids[id(each)].uid if id(each) in uids else str(each.uid) for each in files]
+            places = [(facts.token, uid, place) for place, uid in enumerate(members)]
+            record_rows.insert_members(connection, places)
+            return _existing(connection, members)
+
+        members = file_inserts.insert_files(lake, rows, insert_members, facts.token)
         try:
-            uids = {id(each): row.uid for each, row in zip(new, rows, strict=True)}
-            members = _members(lake, [uids.get(id(each)) or str(each.uid) for each in files])
             facts = facts.with_hash(hash_of_files([str(each["hash"]) for each in members]))
-            record = save_content(
-                dataset, facts.hash, DATASET_KIND, lambda: _write(lake, members, facts), partial(_is_whole, lake)
-            )
+            write = partial(_write, lake, members, facts)
+            record = save_content(dataset, facts.hash, DATASET_KIND, write, partial(_is_whole, lake))
         except BaseException:
             file_inserts.drop_pending(lake, facts.token)
             raise
-    file_inserts.drop_pending(lake, facts.token)  # nothing if the list was written, and its commit was seen
-    _adopt(dataset, files, record)
+    is_written = facts_of(record).get("token") == facts.token
+    if not is_written:
+        file_inserts.drop_pending(lake, facts.token)
+    _adopt(lake, files, [str(each["uid"]) for each in members] if is_written else _uids_of(lake, record))
     return record
 
 
-def _members(lake: Lake, uids: Sequence[str]) -> Sequence[RecordRow]:
+def _existing(connection: Connection, uids: Sequence[str]) -> Sequence[RecordRow]:
     """Returns the rows of the files of a list.
 
     Raises:
         RecordNotFoundError: some of them were deleted for good.
     """
-    members = record_rows.find_rows(lake, uids)
+    members = record_rows.rows_of_uids(connection, uids)
     present = {row["uid"] for row in members if row["presence"] != Presence.GONE}
     lost = [uid for uid in dict.fromkeys(uids) if uid not in present]
     if lost:
@@ -71,16 +80,18 @@ def _members(lake: Lake, uids: Sequence[str]) -> Sequence[RecordRow]:
     return members
 
 
+def _uids_of(lake: Lake, row: RecordRow) -> list[str]:
+    with reading(is_run_input=False):
+        return member_uids(lake, row)
+
+
 def _is_whole(lake: Lake, row: RecordRow) -> bool:
     """Returns whether the records of all files of a list exist."""
-    with reading(is_run_input=False):
-        uids = list(dict.fromkeys(member_uids(lake, row)))
+    uids = list(dict.fromkeys(_uids_of(lake, row)))
     return len(record_rows.find_rows(lake, uids)) == len(uids)
 
 
 def _write(lake: Lake, members: Sequence[RecordRow], facts: VersionFacts) -> WrittenVersion:
-    places = [(facts.token, str(row["uid"]), place) for place, row in enumerate(members)]
-    record_rows.insert_members(lake, places)
     return write_rows(lake, _rows_of(lake, members), facts, {"file": FILE.name})
 
 
@@ -93,12 +104,10 @@ def _rows_of(lake: Lake, members: Sequence[RecordRow]) -> Rows:
     return Rows.from_dict({name: columns[name] for name in LIST_COLUMNS})
 
 
-def _adopt(dataset: Dataset, files: Sequence[File], record: RecordRow) -> None:
-    """Makes new files the members of the record: those that were written, or those of a list that was known."""
-    lake = dataset._record_lake
-    with reading(is_run_input=False):
-        uids = member_uids(lake, record)
-    rows = {row["uid"]: row for row in record_rows.find_rows(lake, list(dict.fromkeys(uids)))}
-    for file, member in zip(files, uids, strict=True):
+def _adopt(lake: Lake, files: Sequence[File], uids: Sequence[str]) -> None:
+    """Makes new files the members of these uids: those that were written, or those of a list that was known."""
+    new = {uid for file, uid in zip(files, uids, strict=True) if file._row is None}
+    rows = {row["uid"]: row for row in record_rows.find_rows(lake, sorted(new))} if new else {}
+    for file, uid in zip(files, uids, strict=True):
         if file._row is None:
-            file._row, file._values = rows[member], {}
+            file._row, file._values = rows[uid], {}

@@ -117,8 +117,7 @@ class Record:
             self._reload()
 
     def _reload(self) -> None:
-        row = self._require_row("save")
-        self._row, self._values = record_rows.require_row(self._record_lake, row["uid"]), {}
+        self._row, self._values = record_rows.reload_row(self._record_lake, self._require_row("save")["uid"]), {}
 
     # ------------------------------------------------------------------------------------- fields
 

@@ -5,19 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
-from sqlalchemy import Connection, Result, Select, select
+from sqlalchemy import Connection, Result, Select, bindparam, select
 
 from lakefeed.catalog.lake import Lake
 from lakefeed.errors import RecordNotFoundError
 from lakefeed.records.inserts import chunks, insert_new
-from lakefeed.records.record_changes import describe, set_visibility
+from lakefeed.records.record_changes import change_record
 from lakefeed.records.record_registry import Registry
 from lakefeed.records.record_tables import PARENT, RECORD, Presence
 from lakefeed.records.visible_rows import LISTED
 
 RecordRow: TypeAlias = Mapping[str, Any]
 
-ROWS_PER_STATEMENT: Final = 1_000
+_OF_UID: Final = select(RECORD).where(RECORD.c.uid == bindparam("uid"))
+_LIVE: Final = (
+    select(RECORD)
+    .where(RECORD.c.hash == bindparam("hash"), RECORD.c.kind == bindparam("kind"), LISTED)
+    .order_by(RECORD.c.created)
+)
 
 
 def plain_rows(result: Result[Any]) -> list[RecordRow]:
@@ -32,34 +37,47 @@ def read_rows(lake: Lake, query: Select[Any]) -> list[RecordRow]:
 
 def find_row(lake: Lake, uid: str) -> RecordRow | None:
     """Returns the row of a uid, also of a record in the trash; None if there is none."""
-    rows = read_rows(lake, select(RECORD).where(RECORD.c.uid == uid))
-    return rows[0] if rows else None
+    return Registry.open(lake).read_current(lambda connection: _row_of(connection, uid))
 
 
-def require_row(lake: Lake, uid: str) -> RecordRow:
+def reload_row(lake: Lake, uid: str) -> RecordRow:
     """Returns the row of a uid.
 
     Raises:
         RecordNotFoundError: there is none.
     """
-    row = find_row(lake, uid)
+    return Registry.open(lake).read_current(lambda connection: require_row(connection, uid))
+
+
+def require_row(connection: Connection, uid: str) -> RecordRow:
+    """Returns the row of a uid, as a transaction sees it.
+
+    Raises:
+        RecordNotFoundError: there is none.
+    """
+    row = _row_of(connection, uid)
     if row is None:
         raise RecordNotFoundError(f"the registry has no record {uid!r}")
     return row
 
 
+def _row_of(connection: Connection, uid: str) -> RecordRow | None:
+    rows = plain_rows(connection.execute(_OF_UID, {"uid": uid}))
+    return rows[0] if rows else None
+
+
 def find_rows(lake: Lake, uids: Sequence[str]) -> list[RecordRow]:
     """Returns the rows of uids, in this order. Those that do not exist are left out."""
+    return Registry.open(lake).read_current(lambda connection: rows_of_uids(connection, uids))
 
-    def read(connection: Connection) -> dict[str, RecordRow]:
-        rows: dict[str, RecordRow] = {}
-        for start in range(0, len(uids), ROWS_PER_STATEMENT):
-            query = select(RECORD).where(RECORD.c.uid.in_(uids[start : start + ROWS_PER_STATEMENT]))
-            rows |= {row["uid"]: row for row in plain_rows(connection.execute(query))}
-        return rows
 
-    found = Registry.open(lake).read_current(read)
-    return [found[uid] for uid in uids if uid in found]
+def rows_of_uids(connection: Connection, uids: Sequence[str]) -> list[RecordRow]:
+    """Returns the rows of uids as `find_rows`, as a transaction sees them."""
+    rows: dict[str, RecordRow] = {}
+    for chunk in chunks(dict.fromkeys(uids)):
+        query = select(RECORD).where(RECORD.c.uid.in_(chunk))
+        rows |= {row["uid"]: row for row in plain_rows(connection.execute(query))}
+    return [rows[uid] for uid in uids if uid in rows]
 
 
 def find_chain(lake: Lake, stem: str) -> list[RecordRow]:
@@ -69,24 +87,20 @@ def find_chain(lake: Lake, stem: str) -> list[RecordRow]:
     return read_rows(lake, query)
 
 
-def find_live(lake: Lake, hash: str, kinds: Sequence[str]) -> list[RecordRow]:
+def find_live(connection: Connection, hash: str, kind: str) -> list[RecordRow]:
     """Returns the records of a content that are not in the trash, the oldest first."""
-    query = select(RECORD).where(RECORD.c.hash == hash, RECORD.c.kind.in_(kinds), LISTED).order_by(RECORD.c.created)
-    return read_rows(lake, query)
+    return plain_rows(connection.execute(_LIVE, {"hash": hash, "kind": kind}))
 
 
 def update_record(lake: Lake, uid: str, values: Mapping[str, Any]) -> None:
     """Changes the texts of a record that may change, and its visibility."""
-    registry, texts = Registry.open(lake), {name: value for name, value in values.items() if name != "visibility"}
-    if texts:
-        describe(registry, uid, **texts)
-    if "visibility" in values:
-        set_visibility(registry, uid, int(values["visibility"]))
+    texts = {name: value for name, value in values.items() if name != "visibility"}
+    visibility = int(values["visibility"]) if "visibility" in values else None
+    change_record(Registry.open(lake), uid, texts, visibility)
 
 
-def insert_members(lake: Lake, members: Sequence[tuple[str, str, int]]) -> None:
+def insert_members(connection: Connection, members: Sequence[tuple[str, str, int]]) -> None:
     """Records what a record consists of: tuples of its uid or token, the uid of a member, and its place."""
     values = [{"child": child, "parent": parent, "ordinal": place} for child, parent, place in members]
-    with Registry.open(lake).write() as connection:
-        for chunk in chunks(values):
-            insert_new(connection, PARENT, chunk)
+    for chunk in chunks(values):
+        insert_new(connection, PARENT, chunk)

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from lakefeed.catalog.action import Fence, fence_value
+from sqlalchemy import Connection
+
+from lakefeed.catalog.action import Provenance
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.schema import declared_schema
 from lakefeed.catalog.version_uids import version_uid
 from lakefeed.catalog.versions import DatasetVersion
 from lakefeed.dataset import Dataset as Rows
 from lakefeed.dataset.core import plan_of
-from lakefeed.errors import CommitConflictError, DatasetExistsError, FenceError
+from lakefeed.errors import CommitConflictError, DatasetExistsError
+from lakefeed.registry import record_rows
+from lakefeed.registry.record_rows import RecordRow
 from lakefeed.registry.version_facts import VersionFacts, candidate_names
 from lakefeed.registry.version_labels import choose_label, used_labels
 from lakefeed.run import row_edits, save
 from lakefeed.run.save import Writing
 
+if TYPE_CHECKING:
+    from pyiceberg.table import Table
+
 MAX_ATTEMPTS: Final = 8
-LABEL_FENCE: Final = "registry.label"
-"""The fence that each new version moves, so that two writers do not choose one label."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,14 @@ class WrittenVersion:
         """Returns a version of a dataset."""
         return cls(version_uid(version.table_uuid, version.version), dataset, version.version)
 
+    def row(self, connection: Connection) -> RecordRow:
+        """Returns the row of its record.
+
+        Raises:
+            RecordNotFoundError: there is none.
+        """
+        return record_rows.require_row(connection, self.uid)
+
 
 def write_rows(
     lake: Lake, rows: Rows, facts: VersionFacts, column_types: dict[str, str] | None = None
@@ -61,18 +74,11 @@ def write_rows(
     """
     if facts.dataset is None:
         return _create(lake, rows, facts, column_types)
-    for _ in range(MAX_ATTEMPTS):
-        try:
-            return _add(lake, rows, facts, facts.dataset)
-        except FenceError:
-            continue
-    raise CommitConflictError(f"other writers kept adding versions to {facts.dataset!r}; try again")
+    return _add(lake, rows, facts, facts.dataset)
 
 
 def _create(lake: Lake, rows: Rows, facts: VersionFacts, column_types: dict[str, str] | None) -> WrittenVersion:
-    label = choose_label(facts.label, ())
-    fence = Fence(LABEL_FENCE, None, label)
-    writing = Writing(provenance=facts.provenance(label), idempotency_key=facts.token, fence=fence)
+    writing = Writing(provenance=facts.provenance(choose_label(facts.label, ())), idempotency_key=facts.token)
     for name in candidate_names(lake, facts.name):
         try:
             version = save.save(
@@ -85,11 +91,12 @@ def _create(lake: Lake, rows: Rows, facts: VersionFacts, column_types: dict[str,
 
 
 def _add(lake: Lake, rows: Rows, facts: VersionFacts, name: str) -> WrittenVersion:
-    table = lake.table(name)
-    label = choose_label(facts.label, list(dict.fromkeys([*used_labels(table), *facts.used])))
-    names = list(dict.fromkeys([*declared_schema(table).names, *rows.schema.names]))
-    if names != rows.schema.names:
-        facts = replace(facts, columns=rows.schema.names)
-    fence = Fence(LABEL_FENCE, fence_value(table, LABEL_FENCE), label)
-    writing = Writing(provenance=facts.provenance(label), idempotency_key=facts.token, fence=fence)
-    return WrittenVersion.of(name, row_edits.overwrite(lake, plan_of(rows, "Dataset"), name, writing, add_columns=True))
+    def entries(table: Table) -> dict[str, str]:
+        label = choose_label(facts.label, list(dict.fromkeys([*used_labels(table), *facts.used])))
+        own = list(dict.fromkeys([*declared_schema(table).names, *rows.schema.names])) == rows.schema.names
+        return (facts if own else replace(facts, columns=rows.schema.names)).entries(label)
+
+    choose_label(facts.label, facts.used)  # before rows are written
+    writing = Writing(provenance=Provenance(run=facts.run, user=facts.user), idempotency_key=facts.token)
+    plan = plan_of(rows, "Dataset")
+    return WrittenVersion.of(name, row_edits.overwrite(lake, plan, name, writing, add_columns=True, facts=entries))

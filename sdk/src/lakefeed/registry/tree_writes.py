@@ -127,5 +127,5 @@ class TreeWrite:
             full, table, project, label, description=self.facts.description, created_ms=time.time_ns() // 1_000_000
         )
         tree = TreeId(full, self.facts.token[:12])
-        finished = commit_tree(self.lake, tree, facts, self.rows, lambda: None, self.facts.provenance(None), self.meta)
+        finished = commit_tree(self.lake, tree, facts, self.rows, lambda: None, self.facts.provenance(), self.meta)
         return WrittenVersion.of(name, version_of(finished.snapshot, finished.table))

@@ -12,6 +12,7 @@ from typing import Any, Final
 from lakefeed.catalog.action import Provenance
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.properties import HASH, LABEL, RECORD
+from lakefeed.records.version_rows import TYPED_LABELS
 from lakefeed.trees.tree_identity import slug
 
 MAX_NUMBER: Final = 10
@@ -44,7 +45,7 @@ class VersionFacts:
         description: the description.
         reference: the reference.
         reference_type: the type of the reference.
-        labels: the names of its labels.
+        labels: the types and names of its labels.
         feature_sets: the names of its features, by slot.
         label: the version label that was asked for; None for the next number.
         hash: the hash of its content; empty until it is known.
@@ -53,7 +54,7 @@ class VersionFacts:
         form: the form of its data: "table", "tree" or "files".
         columns: the names of its columns, if its dataset has others, too.
         dataset: the name of the dataset whose next version it is; None for a new one.
-        used: the labels of the versions of that dataset, also of those that were deleted.
+        used: the labels of the versions of that dataset, also of those that were deleted, newest first.
     """
 
     name: str
@@ -61,7 +62,7 @@ class VersionFacts:
     description: str | None = None
     reference: str | None = None
     reference_type: str | None = None
-    labels: Sequence[str] = ()
+    labels: Sequence[tuple[str, str]] = ()
     feature_sets: Mapping[str, Sequence[str]] = field(default_factory=dict)
     label: str | None = None
     hash: str = ""
@@ -76,20 +77,27 @@ class VersionFacts:
         """Returns the facts with the hash of the content."""
         return replace(self, hash=hash)
 
-    def provenance(self, label: str | None) -> RecordProvenance:
-        """Returns who writes, with the facts. ``label`` is None if the writer of the rows records it itself."""
+    def entries(self, label: str | None = None) -> dict[str, str]:
+        """Returns the entries of the snapshot summary. ``label`` is None where the writer of the rows records it."""
         entries = {HASH: self.hash, RECORD: json.dumps(self._record(), separators=(",", ":"))}
-        if label is not None:
-            entries[LABEL] = label
-        return RecordProvenance(run=self.run, user=self.user, entries=entries)
+        return entries if label is None else {**entries, LABEL: label}
+
+    def provenance(self, label: str | None = None) -> RecordProvenance:
+        """Returns who writes, with the entries."""
+        return RecordProvenance(run=self.run, user=self.user, entries=self.entries(label))
 
     def _record(self) -> dict[str, Any]:
+        typed: dict[str, list[str]] = {}
+        for kind, name in self.labels:
+            if kind:
+                typed.setdefault(kind, []).append(name)
         facts: dict[str, Any] = {
             "name": self.name,
             "description": self.description,
             "reference": self.reference,
             "reference_type": self.reference_type,
-            "labels": list(self.labels),
+            "labels": [name for kind, name in self.labels if not kind],
+            TYPED_LABELS: typed,
             "feature_sets": {slot: list(names) for slot, names in self.feature_sets.items()},
             "token": self.token,
             "form": self.form,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from lakefeed.run.row_edits import check_not_moved, newest, versions_read
 from lakefeed.run.save import Writing, typed_for
 from lakefeed.run.upsert import SHOWN_KEYS, Upsert
 from lakefeed.sources.iceberg_source import IcebergSource
+
+if TYPE_CHECKING:
+    from pyiceberg.table import Table
 
 
 class Insert(Upsert):
@@ -71,8 +75,15 @@ def insert(lake: Lake, plan: Node, name: str, keys: tuple[str, ...], writing: Wr
         return edit(lake, name, revise, **options, before_commit=before_commit, incoming=typed.schema)
 
 
-def replace(lake: Lake, plan: Node, name: str, keys: tuple[str, ...], writing: Writing) -> DatasetVersion:
-    """Makes a version that consists of the plan's rows.
+def replace(
+    lake: Lake,
+    plan: Node,
+    name: str,
+    keys: tuple[str, ...],
+    writing: Writing,
+    facts: Callable[[Table], Mapping[str, str]] | None = None,
+) -> DatasetVersion:
+    """Makes a version that consists of the plan's rows. ``facts``: as of `row_edits.overwrite`.
 
     Raises:
         CommitConflictError: the plan reads the very dataset, and that has moved on since.
@@ -86,8 +97,10 @@ def replace(lake: Lake, plan: Node, name: str, keys: tuple[str, ...], writing: W
         def revise(draft: Draft) -> None:
             check_not_moved(draft, name, read)
             rows.apply(draft, None)
+            if facts is not None:
+                draft.facts.update(facts(draft.table))
 
-        options: dict[str, Any] = {**writing.action}
+        options: dict[str, Any] = {**writing.action, "always": facts is not None}
         return edit(
             lake, name, revise, counts_exact=False, **options, before_commit=before_commit, incoming=typed.schema
         )

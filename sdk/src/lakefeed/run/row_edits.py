@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from typing import Any
@@ -54,8 +54,25 @@ def delete_rows(lake: Lake, name: str, predicate: str, writing: Writing) -> Data
         return edit(lake, name, revise, **_how(writing), before_commit=before_commit)
 
 
-def overwrite(lake: Lake, plan: Node, name: str, writing: Writing, *, add_columns: bool = False) -> DatasetVersion:
-    """The version that consists of the plan's rows. With ``add_columns``, they may have columns that the dataset lacks.
+def overwrite(
+    lake: Lake,
+    plan: Node,
+    name: str,
+    writing: Writing,
+    *,
+    add_columns: bool = False,
+    facts: Callable[[Table], Mapping[str, str]] | None = None,
+) -> DatasetVersion:
+    """The version that consists of the plan's rows.
+
+    Args:
+        lake: the lake.
+        plan: the plan.
+        name: the name of the dataset.
+        writing: the keywords of the write.
+        add_columns: the rows may have columns that the dataset lacks.
+        facts: returns further entries of the snapshot summary, for the version before. It is called in each attempt,
+            and an error that it raises ends the write. With it, a version is made even if no row changes.
 
     Raises:
         CommitConflictError: the plan reads the very dataset, and that has moved on since.
@@ -63,14 +80,16 @@ def overwrite(lake: Lake, plan: Node, name: str, writing: Writing, *, add_column
     """
     keys = key_columns(lake.table(name))
     if keys:
-        return keyed_rows.replace(lake, plan, name, keys, writing)
+        return keyed_rows.replace(lake, plan, name, keys, writing, facts)
     with typed_for(lake, plan, name, writing) as (typed, before_commit):
 
         def rows() -> Iterator[pa.RecordBatch]:
             with closing(LocalRunner(lake.settings).batches(typed)) as batches:
                 yield from batches
 
-        return replace_rows(lake, plan, typed.schema, name, writing, before_commit, rows, add_columns=add_columns)
+        return replace_rows(
+            lake, plan, typed.schema, name, writing, before_commit, rows, add_columns=add_columns, facts=facts
+        )
 
 
 def replace_rows(
@@ -83,6 +102,7 @@ def replace_rows(
     rows: Callable[[], Iterable[pa.RecordBatch]],
     write: RowWriter = write_rows,
     add_columns: bool = False,
+    facts: Callable[[Table], Mapping[str, str]] | None = None,
 ) -> DatasetVersion:
     """The version that consists of the rows (of ``schema``) that ``write`` makes of ``rows()``; they are ``plan``'s."""
 
@@ -98,9 +118,12 @@ def replace_rows(
         for file in draft.files:
             draft.remove(file)
         draft.add("rows", rows, write)
+        if facts is not None:
+            draft.facts.update(facts(draft.table))
 
     # Some of the rows may have been there before: readers of what was added compare.
     changes: dict[str, Any] = {"decide": decide} if add_columns else {"incoming": schema}
+    changes["always"] = facts is not None
     return edit(lake, name, revise, counts_exact=False, **_how(writing), before_commit=before_commit, **changes)
 
 
