@@ -32,6 +32,8 @@ def test_runs_lead_from_inputs_to_outputs(lake: Lake, tmp_path: object) -> None:
     with ln.track("reading a file") as reader:
         assert file.load()["x"].tolist() == file.load()["x"].tolist() == [3]
         file.stage(is_run_input=False)
+        evaluated = ln.Dataset(frame(4), name="evaluated")
+        evaluated.save()
     found = ln.Dataset.get(str(doubled.uid))
     assert found.run is not None
     assert (found.run.external, found.run.name, found.run.params) == (run.id, "doubling", {"factor": 2})
@@ -48,6 +50,13 @@ def test_runs_lead_from_inputs_to_outputs(lake: Lake, tmp_path: object) -> None:
     assert {"doubling", "source 1", "doubled 1"} <= labels
     assert "doubling" in {node.label for node in ln.lineage(file).nodes}
     assert "doubled 1" in {node.label for node in ln.lineage(found.run).nodes}
+    made_of = ln.lineage(evaluated, down=0)
+    path = ["evaluated 1", "reading a file", "three.parquet", "doubling", "source 1"]
+    assert [node.label for node in made_of.nodes if node.kind != "code"] == path
+    assert {"reading a file", "evaluated 1"} <= {node.label for node in lakefeed.lineage(source, up=0).nodes}
+    used = lakefeed.lineage(file, up=0)
+    assert [node.label for node in used.nodes if node.kind != "code"] == [path[2], path[0], path[1]]
+    assert [node.label for node in ln.lineage(reader, down=0).nodes if node.kind != "code"] == path[1:]
     for each in (found, file, found.run):
         assert lakefeed.lineage(each).nodes == ln.lineage(each).nodes
     with pytest.raises(InUseError, match="run reading a file"):

@@ -92,31 +92,43 @@ class FactLoader:
         begin = {*roots.tables, *reader.named(roots.names), *ended, *written}
         self._add(reader, begin)
         runs = {canonical_run(each) or each for each in roots.runs} | {each.run for each in files}
-        read = {stem for run in runs for stem, _ in self._runs.inputs.get(run or "", ())}
-        read_by_roots = reader.of_stems(read)
-        self._add(reader, read_by_roots)
-        self._load_above(reader, begin | read_by_roots, up)
+        known = self._runs.ids_of(runs)
+        self._load_above(reader, connection, begin, known, up)
         self._load_below(reader, connection, begin, down)
-        self._runs.read_writers(connection, (self.tables[each] for each in self._new))
-        self._new.clear()
+        self._read_writers(connection)
 
-    def _load_above(self, reader: OriginReader, begin: Iterable[str], most: int | None) -> None:
+    def _load_above(
+        self, reader: OriginReader, connection: Connection, begin: Iterable[str], runs: set[str], most: int | None
+    ) -> None:
         seen, frontier, steps = set(begin), set(begin), 0
-        while frontier and (most is None or steps < most):
-            frontier = reader.above(frontier) - seen
+        while (frontier or runs) and (most is None or steps < most):
+            self._read_writers(connection)
+            runs |= self._runs.read_writers_of_files(connection)
+            read = {stem for run in runs for stem, _ in self._runs.inputs.get(run, ())}
+            frontier = (reader.above(frontier) | reader.of_stems(read)) - seen
             self._add(reader, frontier)
             seen |= frontier
+            runs = set()
             steps += 1
 
     def _load_below(self, reader: OriginReader, connection: Connection, begin: Iterable[str], most: int | None) -> None:
         seen, frontier, steps = set(begin), set(begin), 0
-        while frontier and (most is None or steps < most):
+        while most is None or steps < most:
             tables = [self.tables[each] for each in frontier if each in self.tables]
             self._runs.read_readers(connection, tables)
-            frontier = reader.below(tables) - seen
+            readers = self._runs.read_readers_of_files(connection)
+            written = reader.written_by(form for each in readers for form in forms_of_run(each))
+            frontier = (reader.below(tables) | written) - seen
+            if not frontier:
+                break
             self._add(reader, frontier)
             seen |= frontier
             steps += 1
+
+    def _read_writers(self, connection: Connection) -> None:
+        """Reads the runs that have written versions of tables that are new here."""
+        self._runs.read_writers(connection, [self.tables[each] for each in self._new])
+        self._new.clear()
 
     def _add(self, reader: OriginReader, uuids: Iterable[str]) -> None:
         for table in reader.tables(each for each in uuids if each not in self.tables):

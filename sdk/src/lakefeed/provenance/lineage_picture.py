@@ -98,7 +98,8 @@ def _caption(node: LineageNode) -> str:
         rows = node.facts.get("rows")
         return node.state if rows is None else f"{rows:,} rows" + ("" if node.state == "present" else f", {node.state}")
     if node.kind == "file":
-        return f"file, {node.facts['size']:,} bytes" if "size" in node.facts else "file"
+        text = f"file, {node.facts['size']:,} bytes" if "size" in node.facts else "file"
+        return text if node.state == "present" else f"{text}, {node.state}"
     return node.kind if node.state in ("present", "unknown") else f"{node.kind}, {node.state}"
 
 

@@ -80,7 +80,11 @@ class LineageWalk:
                 self._add_data(output, steps + 1)
                 self._link(origin, output, self._add_writer(output, steps + 1))
                 queue.append((output, steps + 1))
-            if isinstance(key, VersionKey):
+            if isinstance(key, FileKey):
+                for run in self.index.file_readers.get(key.uid, ()):
+                    self._add_run(run, steps + 1)
+                    self._link_read(Origin(key, "read"), run)
+            else:
                 for run, read in self.index.readers.get(key, ()):
                     if (_data_id(key), _run_id(run), "read") in self.edges:
                         continue
@@ -125,7 +129,9 @@ class LineageWalk:
         if file is None:
             return LineageNode(_data_id(key), "file", key.uid, key.uid, state="deleted", steps=steps)
         facts = {"sha256": file.sha256, "size": file.size, "run": file.run}
-        return LineageNode(_data_id(key), "file", file.name, file.name, steps=steps, at=file.at, facts=facts)
+        return LineageNode(
+            _data_id(key), "file", file.name, file.name, state=file.state, steps=steps, at=file.at, facts=facts
+        )
 
     def _add_writer(self, key: DataKey, steps: int) -> str | None:
         """Adds the run, or else the code, that wrote a version or file. Returns the id of the run."""

@@ -145,6 +145,7 @@ class OriginIndex:
         for read in version.inputs:
             if read.table not in tables:
                 yield Origin(VersionKey(read.table, read.version), "read", read.since)
+        yield from self._files_read(version.run, version.at)
         if version.parent is not None:
             yield Origin(VersionKey(key.table, version.parent), "previous")
 
@@ -152,6 +153,13 @@ class OriginIndex:
         for read in self.registry.inputs.get(file.run or "", ()):
             if read.at <= file.at:
                 yield Origin(VersionKey(read.table, read.version), "read", read.since)
+        yield from (each for each in self._files_read(file.run, file.at) if each.source != FileKey(file.uid))
+
+    def _files_read(self, run: str | None, until: int) -> Iterator[Origin]:
+        """Yields the files that a run had read at a time."""
+        for read in self.registry.file_reads.get(run or "", ()):
+            if read.at <= until:
+                yield Origin(FileKey(read.uid), "read")
 
     def _source_of(self, span: SourceSpan) -> VersionKey | None:
         candidates = self._snapshots.get(span.snapshot, []) if span.snapshot is not None else []
@@ -196,6 +204,15 @@ class OriginIndex:
         return readers
 
     @cached_property
+    def file_readers(self) -> dict[str, list[str]]:
+        """The runs that have read each file, by its uid."""
+        readers: dict[str, list[str]] = defaultdict(list)
+        for run, reads in self.registry.file_reads.items():
+            for read in reads:
+                readers[read.uid].append(run)
+        return readers
+
+    @cached_property
     def _reads_of_runs(self) -> dict[str, dict[ReadKey, VersionRead]]:
         index: dict[str, dict[ReadKey, VersionRead]] = defaultdict(dict)
         for table in self.tables.values():
@@ -216,8 +233,9 @@ class OriginIndex:
             Origin(VersionKey(read.table, read.version), "read", read.since)
             for read in self.registry.inputs.get(run, ())
         )
+        files = (Origin(FileKey(read.uid), "read") for read in self.registry.file_reads.get(run, ()))
         written = (each for key in self.outputs.get(run, ()) for each in self.origins(key) if each.kind == "read")
-        return list(dict.fromkeys((*reads, *written)))
+        return list(dict.fromkeys((*reads, *files, *written)))
 
     def runs(self) -> Iterable[str]:
         """Returns the ids of all runs."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import BindParameter, ColumnElement, Connection, Select, and_, bindparam, case, or_, select
 
@@ -17,6 +17,7 @@ from lakefeed.records.origin_facts import DAGSTER_PREFIX, TableFact, canonical_r
 from lakefeed.records.record_tables import INPUT, ORIGIN, RECORD, RUN, TRANSFORM
 from lakefeed.records.text_search import starts_with
 from lakefeed.records.version_rows import FILE_KIND
+from lakefeed.records.visible_rows import Visibility
 
 _KEYS: Final[BindParameter[Any]] = bindparam("keys", expanding=True)
 _WITH_FACTS: Final = (RunStatus.FAILED, RunStatus.ABORTED)
@@ -30,13 +31,30 @@ _RUNS: Final = select(*_RUN_COLUMNS).select_from(RUN.outerjoin(TRANSFORM, TRANSF
 _UIDS: Final = select(RECORD.c.uid).where(RECORD.c.table_uuid.in_(_KEYS))
 _READERS: Final = select(INPUT.c.run).where(INPUT.c.record.in_(_UIDS)).distinct()
 _WRITERS: Final = select(ORIGIN.c.run).where(ORIGIN.c.table_uuid.in_(_KEYS))
-_FILES: Final = select(RECORD.c.uid, RECORD.c.name, RECORD.c.sha256, RECORD.c.size, RECORD.c.run, RECORD.c.created)
+_FILE_COLUMNS: Final = (
+    *(RECORD.c.uid, RECORD.c.name, RECORD.c.key, RECORD.c.sha256, RECORD.c.size, RECORD.c.run, RECORD.c.created),
+    *(RECORD.c.visibility, RECORD.c.presence),
+)
+_FILES: Final = select(*_FILE_COLUMNS)
 _INPUTS: Final = (
     select(*(INPUT.c[name] for name in ("run", "record", "from_revision", "plan", "seed", "epoch", "at")))
     .where(INPUT.c.run.in_(_KEYS))
     .order_by(INPUT.c.at)
 )
 _IS_FILE: Final = and_(RECORD.c.kind == FILE_KIND, RECORD.c.sha256.is_not(None))
+_FILES_READ: Final = (
+    select(INPUT.c.run.label("reader"), INPUT.c.at, *_FILE_COLUMNS)
+    .select_from(INPUT.join(RECORD, RECORD.c.uid == INPUT.c.record))
+    .where(INPUT.c.run.in_(_KEYS), _IS_FILE)
+    .order_by(INPUT.c.at)
+)
+_FILE_READERS: Final = select(INPUT.c.run).where(INPUT.c.record.in_(_KEYS)).distinct()
+_FILE_STATES: Final[Mapping[Visibility, str]] = {
+    Visibility.DEFAULT: "present",
+    Visibility.HIDDEN: "present",
+    Visibility.TRASH: "trash",
+    Visibility.GONE: "deleted",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +84,24 @@ class FileFact:
     size: int
     run: str | None
     at: int
+    state: str = "present"
+
+
+class FileRead(NamedTuple):
+    """A file that a run has read: its uid, and the time in milliseconds since 1970 (UTC)."""
+
+    uid: str
+    at: int
 
 
 @dataclass(frozen=True)
 class RegistryFacts:
-    """The runs by id, their inputs by the id of the run, and the registered files by uid."""
+    """The runs by id, their inputs and the files that they have read by the id of the run, and files by uid."""
 
     runs: Mapping[str, RunFact] = field(default_factory=dict)
     inputs: Mapping[str, tuple[VersionRead, ...]] = field(default_factory=dict)
     files: Mapping[str, FileFact] = field(default_factory=dict)
+    file_reads: Mapping[str, Sequence[FileRead]] = field(default_factory=dict)
 
 
 def forms_of_run(run: str) -> tuple[str, str]:
@@ -89,13 +116,17 @@ class RunReader:
         runs: the runs by id.
         inputs: the inputs of these runs by the id of the run: the stem of the table, and the row.
         files: the files by uid.
+        file_reads: the files that these runs have read, by the id of the run.
     """
 
     def __init__(self) -> None:
         self.runs: dict[str, RunFact] = {}
         self.inputs: dict[str, list[tuple[str, Sequence[Any]]]] = {}
         self.files: dict[str, FileFact] = {}
+        self.file_reads: dict[str, list[FileRead]] = {}
         self._ids: dict[str, str] = {}
+        self._unread: set[str] = set()
+        self._asked: set[str] = set()
 
     def facts(self, tables: Mapping[str, str]) -> RegistryFacts:
         """Returns what was read. ``tables``: the uuids of tables by the first parts of the uids of their versions."""
@@ -103,7 +134,8 @@ class RunReader:
             run: tuple(_read(tables[stem], row) for stem, row in reads if stem in tables)
             for run, reads in self.inputs.items()
         }
-        return RegistryFacts(self.runs, inputs, self.files)
+        files = {uid: replace(each, run=self._ids.get(each.run or "", each.run)) for uid, each in self.files.items()}
+        return RegistryFacts(self.runs, inputs, files, self.file_reads)
 
     def read_runs(self, connection: Connection, ids: Iterable[str]) -> None:
         """Reads runs by their ids, or uids."""
@@ -142,6 +174,32 @@ class RunReader:
         self._add_files(rows)
         return [self.files[row.uid] for row in rows]
 
+    def ids_of(self, runs: Iterable[str | None]) -> set[str]:
+        """Returns the ids of known runs that are given by their ids or uids."""
+        known = (each if each in self.runs else self._ids.get(each or "") for each in runs)
+        return {each for each in known if each is not None}
+
+    def read_writers_of_files(self, connection: Connection) -> set[str]:
+        """Reads the runs that have written files that known runs have read, and so on. Returns their ids."""
+        writers: set[str] = set()
+        while self._unread:
+            uids, self._unread = self._unread, set()
+            self._read_uids(connection, uids)
+            writers |= {self._ids[uid] for uid in uids if uid in self._ids}
+        return writers
+
+    def read_readers_of_files(self, connection: Connection) -> set[str]:
+        """Reads the runs that have read known files. Returns their ids."""
+        readers: set[str] = set()
+        files = self.files.keys() - self._asked
+        while files:
+            uids = {row.run for row in _rows(connection, _FILE_READERS, files)}
+            self._asked |= files
+            self._read_uids(connection, uids)
+            readers |= {self._ids[uid] for uid in uids if uid in self._ids}
+            files = self.files.keys() - self._asked
+        return readers
+
     def _read_uids(self, connection: Connection, uids: Iterable[str]) -> None:
         for chunk in chunks(each for each in uids if each not in self._ids):
             self._add_runs(connection, RUN.c.uid.in_(chunk))
@@ -164,12 +222,22 @@ class RunReader:
         for row in _rows(connection, _INPUTS, new):
             self.inputs.setdefault(self._ids[row[0]], []).append((row[1][:STEM_CHARACTERS], row))
         self._add_files(_rows(connection, _FILES.where(_IS_FILE, RECORD.c.run.in_(_KEYS)).order_by(RECORD.c.id), new))
+        reads = list(_rows(connection, _FILES_READ, new))
+        self._unread |= {row.run for row in reads if row.run is not None}
+        self._add_files(reads)
+        for row in reads:
+            self.file_reads.setdefault(self._ids[row.reader], []).append(FileRead(row.uid, row.at or 0))
 
     def _add_files(self, rows: Iterable[Any]) -> None:
         for row in rows:
-            run = None if row.run is None else self._ids.get(row.run, str(row.run))
             self.files[row.uid] = FileFact(
-                str(row.uid), str(row.name), str(row.sha256), int(row.size or 0), run, int(row.created)
+                str(row.uid),
+                str(row.name or row.key or ""),
+                str(row.sha256),
+                int(row.size or 0),
+                None if row.run is None else str(row.run),
+                int(row.created),
+                _FILE_STATES[Visibility.of(row.visibility, row.presence)],
             )
 
 
