@@ -112,7 +112,8 @@ def test_a_cache_that_cannot_be_written_to_is_named(path: Path, monkeypatch: pyt
 def test_damage_is_named_and_no_sidecar_is_left(path: Path, tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     layout = H5adFile(open_h5ad(path).source).matrix().data._layout  # type: ignore[union-attr]
-    start = int(layout.offsets[0])
+    offsets = layout.locations.find(np.array([0]), open_h5ad(path).source).offsets
+    start = int(offsets[0])
     content[start + 40 : start + 80] = bytes(40)
     damaged = tmp_path / "damaged.h5ad"
     damaged.write_bytes(content)

@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from lakefeed.arrays.byte_sources import ByteSource
-from lakefeed.arrays.cell_matrix import DenseMatrix, MatrixLayout, SparseMatrix, matrix_item, read_matrix_layout
+from lakefeed.arrays.cell_matrix import MatrixLayout, matrix_path, read_matrix_layout
 from lakefeed.arrays.chunked_array import require_sound
 from lakefeed.arrays.h5ad_file import H5adFile
-from lakefeed.arrays.hdf5_layout import NUMERIC_KINDS, format_errors, open_hdf5
+from lakefeed.arrays.hdf5_layout import format_errors, open_hdf5
 from lakefeed.arrays.obs_columns import OBS_NAMES, LoadedColumn, ObsColumn, arrow_values, column_values, obs_column
 from lakefeed.errors import ColumnNotFoundError, FormatError, UnsupportedError
 
+NO_NAMES = pa.array([], pa.string())
 TABLE_VERSION = "0.2.0"
 """The version of AnnData's tables in which each column is an element of its own."""
 
@@ -26,15 +28,20 @@ class MatrixFacts:
 
     Attributes:
         width: the number of columns.
-        dtype: the type of its values as stored.
+        dtype: the type of its values.
         row_bytes: about the bytes of a row, stored as it is.
-        is_sparse: True if only its entries are stored.
+        layout: its parts in the file.
     """
 
     width: int
     dtype: np.dtype[Any]
     row_bytes: int
-    is_sparse: bool
+    layout: MatrixLayout
+
+    @property
+    def is_sparse(self) -> bool:
+        """True if only its entries are stored."""
+        return self.layout.indices is not None
 
 
 @dataclass(frozen=True)
@@ -45,13 +52,13 @@ class CellFile:
         rows: the number of observations.
         columns: the columns of obs, with its index as `OBS_NAMES`.
         matrix: X or a layer; None if it was not asked for.
-        var_names: the names of the variables; none if no matrix was asked for.
+        var_names: the names of the variables, as text; none if no matrix was asked for.
     """
 
     rows: int
     columns: Mapping[str, ObsColumn]
     matrix: MatrixFacts | None
-    var_names: tuple[str, ...]
+    var_names: pa.Array[Any]
 
 
 def read_cell_file(
@@ -93,10 +100,10 @@ def _structure(
     for column in wanted:
         loaded[column] = obs_column(_column(obs, column, column, name), column, rows, name)
     if not with_matrix:
-        return CellFile(rows, loaded, None, ())
+        return CellFile(rows, loaded, None, NO_NAMES)
     names = column_values(_column(var, _index_key(var), "its index", name), "var", name)
     matrix = _matrix_facts(file, layer, (rows, len(names)), name)
-    return CellFile(rows, loaded, matrix, tuple(map(str, names.to_pylist())))
+    return CellFile(rows, loaded, matrix, _as_text(names))
 
 
 def _old_structure(whole: H5adFile, layer: str | None, columns: Sequence[str] | None, *, with_matrix: bool) -> CellFile:
@@ -108,10 +115,10 @@ def _old_structure(whole: H5adFile, layer: str | None, columns: Sequence[str] | 
     values = {OBS_NAMES: frame.index.to_series(), **{name: frame[name] for name in wanted}}
     loaded = {name: LoadedColumn(arrow_values(each, name, whole.name)) for name, each in values.items()}
     if not with_matrix:
-        return CellFile(rows, loaded, None, ())
+        return CellFile(rows, loaded, None, NO_NAMES)
     with open_hdf5(whole.source) as file:
         matrix = _matrix_facts(file, layer, (rows, width), whole.name)
-    return CellFile(rows, loaded, matrix, tuple(whole.var_names()))
+    return CellFile(rows, loaded, matrix, pa.array(whole.var_names(), pa.string()))
 
 
 def _wanted(existing: Sequence[str], columns: Sequence[str] | None, name: str) -> list[str]:
@@ -141,29 +148,22 @@ def _column(table: Any, key: str, column: str, name: str) -> Any:
     return table[key]
 
 
-def open_matrix(source: ByteSource, layer: str | None) -> DenseMatrix | SparseMatrix:
-    """Returns X, or a layer, of a file. Reads decode their chunks."""
-    with open_hdf5(source) as file:
-        layout: MatrixLayout = read_matrix_layout(file, layer, source.name)
-    return layout.open(source, None)
-
-
 def _matrix_facts(file: Any, layer: str | None, shape: tuple[int, int], name: str) -> MatrixFacts:
-    item, path = matrix_item(file, layer, name)
-    with format_errors(name):
-        is_sparse = not hasattr(item, "shape")
-        stored = item["data"] if is_sparse else item
-        attributes = item.attrs
-        lengths = attributes["shape" if "shape" in attributes else "h5sparse_shape"] if is_sparse else item.shape
-        declared = tuple(map(int, lengths))
-        dtype = stored.dtype
-        if dtype.kind not in NUMERIC_KINDS:
-            raise UnsupportedError(f"{name}: {path} holds {dtype}; a matrix holds numbers or booleans")
-        require_sound(declared == shape, name, f"{path} has the shape {declared}, and obs and var have {shape}")
-        row_bytes = dtype.itemsize * shape[1]
-        if is_sparse:
-            row_bytes = (dtype.itemsize + 4) * stored.shape[0] // max(shape[0], 1)
-    return MatrixFacts(shape[1], dtype.newbyteorder("="), row_bytes, is_sparse)
+    layout = read_matrix_layout(file, layer, name)
+    path = matrix_path(file, layer, name)
+    require_sound(layout.shape == shape, name, f"{path} has the shape {layout.shape}, and obs and var have {shape}")
+    dtype = layout.data.dtype.newbyteorder("=")
+    row_bytes = dtype.itemsize * shape[1]
+    if layout.indices is not None:
+        row_bytes = (dtype.itemsize + 4) * layout.data.shape[0] // max(shape[0], 1)
+    return MatrixFacts(shape[1], dtype, row_bytes, layout)
+
+
+def _as_text(names: pa.Array[Any]) -> pa.Array[Any]:
+    """Returns the values of an index as text, as AnnData has them."""
+    if isinstance(names, pa.DictionaryArray):
+        names = names.dictionary_decode()
+    return names if names.type == pa.string() else pa.array([str(each) for each in names.to_pylist()], pa.string())
 
 
 def _text(value: Any) -> str:

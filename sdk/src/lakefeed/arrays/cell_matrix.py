@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from lakefeed._units import MIB
 from lakefeed.arrays.byte_sources import ByteSource
 from lakefeed.arrays.chunked_array import ChunkCache, ChunkedArray, Values, require_sound
 from lakefeed.arrays.hdf5_layout import ChunkLayout, format_errors, read_layout
@@ -15,6 +16,8 @@ from lakefeed.errors import ColumnNotFoundError, FormatError, InvalidArgumentErr
 
 Positions: TypeAlias = npt.NDArray[np.int64]
 
+CACHED_BOUNDS: Final = 64
+CACHED_BOUNDS_BYTES: Final = 4 * MIB
 CSR: Final = "csr_matrix"
 CSC: Final = "csc_matrix"
 
@@ -86,12 +89,49 @@ class DenseMatrix:
 
 
 @dataclass(frozen=True)
+class RowBounds:
+    """The bounds of the rows of a CSR matrix among its entries, of which parts are read.
+
+    Attributes:
+        name: the name of the file.
+        array: the bounds; row i has the entries from value i to before value i + 1.
+        entries: the number of entries of the matrix.
+    """
+
+    name: str
+    array: ChunkedArray
+    entries: int
+
+    def read(self, start: int, stop: int) -> Positions:
+        """Returns the bounds of the rows from ``start`` to before ``stop``, with the end of the last one."""
+        bounds = self.array.read(start, max(stop, start) + 1).astype(np.int64)
+        self._check(bounds[:-1], bounds[1:])
+        require_sound(start > 0 or not bounds[0], self.name, "the first row of indptr does not begin at 0")
+        return bounds
+
+    def take(self, rows: Positions) -> tuple[Positions, Positions]:
+        """Returns the begin and the end of rows in any order."""
+        starts, stops = (self.array.take(each).astype(np.int64) for each in (rows, rows + 1))
+        self._check(starts, stops)
+        return starts, stops
+
+    def _check(self, starts: Positions, stops: Positions) -> None:
+        wrong = (starts < 0) | (stops < starts) | (stops > self.entries)
+        if wrong.any():
+            at = int(np.flatnonzero(wrong)[0])
+            raise FormatError(
+                f"{self.name} is damaged: indptr has a row from {starts[at]} to {stops[at]} of {self.entries} entries"
+                + (" (it was written with 32 bits, which do not hold such numbers)" if starts[at] > stops[at] else "")
+            )
+
+
+@dataclass(frozen=True)
 class SparseMatrix:
-    """A CSR matrix in a file. ``indptr`` is in memory."""
+    """A CSR matrix in a file."""
 
     name: str
     shape: tuple[int, int]
-    indptr: Positions
+    bounds: RowBounds
     indices: ChunkedArray
     data: ChunkedArray
 
@@ -102,13 +142,13 @@ class SparseMatrix:
         return self.data.dtype
 
     def read(self, start: int, stop: int) -> SparseRows:
-        bounds = self.indptr[start : max(stop, start) + 1]
+        bounds = self.bounds.read(start, stop)
         low, high = int(bounds[0]), int(bounds[-1])
         indices = self._checked(self.indices.read(low, high))
         return SparseRows(bounds - low, indices, self.data.read(low, high))
 
     def take(self, rows: Positions) -> SparseRows:
-        starts, stops = self.indptr[rows], self.indptr[rows + 1]
+        starts, stops = self.bounds.take(rows)
         indptr = np.concatenate(([0], np.cumsum(stops - starts)))
         indices = self._checked(self.indices.take_ranges(starts, stops))
         return SparseRows(indptr, indices, self.data.take_ranges(starts, stops))
@@ -140,14 +180,16 @@ class MatrixLayout:
     shape: tuple[int, int]
     data: ChunkLayout
     indices: ChunkLayout | None = None
-    indptr: Positions | None = None
+    indptr: ChunkLayout | None = None
 
     def open(self, source: ByteSource, cache: ChunkCache | None) -> DenseMatrix | SparseMatrix:
         """Returns the matrix."""
         data = ChunkedArray(source, self.data, cache)
         if self.indices is None or self.indptr is None:
             return DenseMatrix(data)
-        return SparseMatrix(self.name, self.shape, self.indptr, ChunkedArray(source, self.indices, cache), data)
+        indptr = ChunkedArray(source, self.indptr, ChunkCache(CACHED_BOUNDS, CACHED_BOUNDS_BYTES))
+        bounds = RowBounds(self.name, indptr, self.data.shape[0])
+        return SparseMatrix(self.name, self.shape, bounds, ChunkedArray(source, self.indices, cache), data)
 
 
 def matrix_path(file: Any, layer: str | None, name: str) -> str:
@@ -212,9 +254,9 @@ def _sparse_layout(item: Any, path: str, name: str) -> MatrixLayout:
     stored_shape = item.attrs["shape"] if "shape" in item.attrs else item.attrs["h5sparse_shape"]
     rows, columns = (int(length) for length in stored_shape)
     data, indices = read_layout(item["data"], name), read_layout(item["indices"], name)
-    indptr = item["indptr"][()].astype(np.int64)
-    require_sound(len(indptr) == rows + 1, name, f"{path}/indptr has {len(indptr)} values for {rows} rows")
-    sound = indptr[0] == 0 and bool((np.diff(indptr) >= 0).all()) and data.shape == indices.shape
-    sound = sound and len(data.shape) == 1 and indptr[-1] <= data.shape[0] and indices.dtype.kind in "iu"
+    indptr = read_layout(item["indptr"], name)
+    require_sound(indptr.shape == (rows + 1,), name, f"{path}/indptr has the shape {indptr.shape} for {rows} rows")
+    sound = data.shape == indices.shape and len(data.shape) == 1
+    sound = sound and indices.dtype.kind in "iu" and indptr.dtype.kind in "iu"
     require_sound(sound, name, f"data, indices and indptr of {path} do not fit together")
     return MatrixLayout(name, (rows, columns), data, indices, indptr)

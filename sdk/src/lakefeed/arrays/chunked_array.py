@@ -6,7 +6,8 @@ import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, TypeAlias
+from operator import attrgetter
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +15,9 @@ import numpy.typing as npt
 from lakefeed._units import KIB, MIB
 from lakefeed.arrays.byte_sources import ByteSource
 from lakefeed.arrays.chunk_decoding import DECODE_ERRORS, decode_chunk
+from lakefeed.arrays.chunk_locations import MISSING
 from lakefeed.arrays.decode_threads import run_in_threads
-from lakefeed.arrays.hdf5_layout import MISSING, ChunkLayout, open_hdf5
+from lakefeed.arrays.hdf5_layout import ChunkLayout, open_hdf5
 from lakefeed.errors import FormatError
 
 Values: TypeAlias = npt.NDArray[Any]
@@ -27,6 +29,17 @@ GAP_BYTES: Final = 64 * KIB
 """Other bytes up to this length are read too, because another read would take longer."""
 GROUP_BYTES: Final = 2 * MIB
 GROUP_CHUNKS: Final = 64
+BANDS_AT_ONCE: Final = 4096
+"""Rows of chunks that are located together when all are read."""
+
+
+class Location(NamedTuple):
+    """A chunk in the file."""
+
+    number: int
+    offset: int
+    size: int
+    mask: int
 
 
 class ChunkCache:
@@ -117,8 +130,10 @@ class ChunkedArray:
             use: is given the part of the dataset that a chunk holds, and its values.
             size: the number of rows, or values, that are needed; the dataset may have more.
         """
-        if size:
-            self._visit(self._chunks_of_rows(np.arange(self._row_end(size))), lambda _, box, chunk: use(box, chunk))
+        bands = np.arange(self._row_end(size))
+        for start in range(0, len(bands), BANDS_AT_ONCE):
+            numbers = self._chunks_of_rows(bands[start : start + BANDS_AT_ONCE])
+            self._visit(numbers, lambda _, box, chunk: use(box, chunk))
 
     def _read_into(self, out: Values, start: int) -> None:
         if not out.size:
@@ -177,60 +192,49 @@ class ChunkedArray:
         return (bands[:, None] * across + np.arange(across)).reshape(-1)
 
     def _visit(self, numbers: npt.NDArray[np.int64], copy_chunk: CopyChunk) -> None:
-        """Calls ``copy_chunk`` for each chunk, in several threads."""
-        left = []
-        for number in numbers.tolist():
-            box = self._layout.box(number)
-            chunk = self._known(number, box)
-            if chunk is None:
-                left.append(number)
-            else:
-                copy_chunk(number, box, chunk)
+        """Calls ``copy_chunk`` for each chunk, in several threads. The numbers ascend."""
+        left = numbers if self._cache is None else self._visit_cached(numbers, copy_chunk)
         if not self._layout.direct:
-            self._visit_with_h5py(left, copy_chunk)
+            self._visit_with_h5py(left.tolist(), copy_chunk)
             return
-        groups = list(self._groups(left))
+        places = self._layout.locations.find(left, self._source)
+        absent = places.offsets == MISSING
+        for number in left[absent].tolist():
+            box = self._layout.box(number)
+            copy_chunk(number, box, np.broadcast_to(np.array(self._layout.fill, self.dtype), _shape(box)))
+        stored = [Location(*each) for each in zip(*(part[~absent].tolist() for part in (left, *places)), strict=True)]
+        groups = list(_groups(stored))
         threads = min(len(groups), self._source.parallel)
         run_in_threads(lambda group: self._read_group(group, copy_chunk), groups, threads)
 
-    def _known(self, number: int, box: Box) -> Values | None:
-        if self._layout.direct and self._layout.offsets[number] == MISSING:
-            return np.broadcast_to(np.array(self._layout.fill, self.dtype), _shape(box))
-        return None if self._cache is None else self._cache.get(self._key(number))
+    def _visit_cached(self, numbers: npt.NDArray[np.int64], copy_chunk: CopyChunk) -> npt.NDArray[np.int64]:
+        """Calls ``copy_chunk`` for the chunks that are in the cache, and returns the numbers of the others."""
+        assert self._cache is not None, "the caller has looked"
+        left = []
+        for number in numbers.tolist():
+            chunk = self._cache.get(self._key(number))
+            if chunk is None:
+                left.append(number)
+            else:
+                copy_chunk(number, self._layout.box(number), chunk)
+        return np.array(left, np.int64)
 
-    def _groups(self, numbers: Sequence[int]) -> Iterator[list[int]]:
-        """Yields chunks that are read at once."""
-        offsets, sizes = self._layout.offsets, self._layout.sizes
-        group: list[int] = []
-        for number in sorted(numbers, key=offsets.__getitem__):
-            if group:
-                first, last = group[0], group[-1]
-                gap = offsets[number] - offsets[last] - sizes[last]
-                total = offsets[number] + sizes[number] - offsets[first]
-                if gap > GAP_BYTES or total > GROUP_BYTES or len(group) >= GROUP_CHUNKS:
-                    yield group
-                    group = []
-            group.append(number)
-        if group:
-            yield group
+    def _read_group(self, group: Sequence[Location], copy_chunk: CopyChunk) -> None:
+        start = group[0].offset
+        content = memoryview(self._source.read(start, group[-1].offset + group[-1].size - start))
+        for each in group:
+            begin = each.offset - start
+            box = self._layout.box(each.number)
+            chunk = self._decode(each.mask, box, content[begin : begin + each.size])
+            self._remember(each.number, chunk)
+            copy_chunk(each.number, box, chunk)
 
-    def _read_group(self, group: Sequence[int], copy_chunk: CopyChunk) -> None:
-        offsets, sizes = self._layout.offsets, self._layout.sizes
-        start = int(offsets[group[0]])
-        content = memoryview(self._source.read(start, int(offsets[group[-1]] + sizes[group[-1]]) - start))
-        for number in group:
-            begin = int(offsets[number]) - start
-            box = self._layout.box(number)
-            chunk = self._decode(number, box, content[begin : begin + int(sizes[number])])
-            self._remember(number, chunk)
-            copy_chunk(number, box, chunk)
-
-    def _decode(self, number: int, box: Box, content: memoryview) -> Values:
+    def _decode(self, mask: int, box: Box, content: memoryview) -> Values:
         layout, shape = self._layout, _shape(box)
         stored = layout.chunks if layout.padded else shape
         size = math.prod(stored) * layout.dtype.itemsize
         try:
-            decoded = decode_chunk(content, layout.filters, int(layout.masks[number]), size)
+            decoded = decode_chunk(content, layout.filters, mask, size)
         except DECODE_ERRORS:
             return self._read_box(box)  # in a way that only HDF5 knows, or damaged
         values: Values = np.frombuffer(decoded, layout.dtype).reshape(stored)
@@ -259,6 +263,21 @@ class ChunkedArray:
     def _remember(self, number: int, chunk: Values) -> None:
         if self._cache is not None:
             self._cache.add(self._key(number), chunk)
+
+
+def _groups(chunks: Sequence[Location]) -> Iterator[list[Location]]:
+    """Yields chunks that are read at once."""
+    group: list[Location] = []
+    for chunk in sorted(chunks, key=attrgetter("offset")):
+        if group:
+            gap = chunk.offset - group[-1].offset - group[-1].size
+            total = chunk.offset + chunk.size - group[0].offset
+            if gap > GAP_BYTES or total > GROUP_BYTES or len(group) >= GROUP_CHUNKS:
+                yield group
+                group = []
+        group.append(chunk)
+    if group:
+        yield group
 
 
 def _shape(box: Box) -> tuple[int, ...]:

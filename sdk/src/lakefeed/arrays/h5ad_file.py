@@ -11,6 +11,7 @@ from lakefeed.arrays.byte_sources import ByteSource, byte_source, check_suffix
 from lakefeed.arrays.cell_matrix import DenseMatrix, MatrixLayout, SparseMatrix, read_matrix_layout
 from lakefeed.arrays.chunked_array import ChunkCache, require_sound
 from lakefeed.arrays.hdf5_layout import format_errors, open_hdf5, require_library
+from lakefeed.arrays.obs_columns import text_values
 from lakefeed.errors import ColumnNotFoundError, FormatError
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class H5adFile:
     def var_names(self) -> list[str]:
         """Returns the names of the variables."""
         with open_hdf5(self.source) as file:
-            return [str(name) for name in _read_index(file, "var", self.name)]
+            return [_text(name) for name in _read_index(file, "var", self.name)]
 
     def matrix(self, layer: str | None = None, cache: ChunkCache | None = None) -> DenseMatrix | SparseMatrix:
         """Returns X, or a layer, as a `CellMatrix`.
@@ -165,7 +166,7 @@ def _column_names(file: Any, table: str, name: str) -> list[str]:
         return [str(field) for field in (item.dtype.names or ()) if field != "index"]
     with format_errors(name):
         order = item.attrs.get("column-order", ())
-        return [value.decode() if isinstance(value, bytes) else str(value) for value in order]
+        return list(map(_text, order))
 
 
 def _read_frame(file: Any, table: str, name: str) -> pd.DataFrame:
@@ -191,11 +192,9 @@ def _read_index(file: Any, table: str, name: str) -> Any:
     if hasattr(item, "dtype"):
         return _read_frame(file, table, name).index
     with format_errors(name):
-        key = item.attrs.get("_index", "_index")
-        index = item[key.decode() if isinstance(key, bytes) else key]
-        if index.attrs.get("encoding-type") == "string-array":  # what most files have; AnnData takes a second to import
-            return index.asstr()[()]
-        return _read_element(index, name)
+        index = item[_text(item.attrs.get("_index", "_index"))]
+        text = text_values(index)  # what most files have; AnnData takes a second to import
+        return _read_element(index, name) if text is None else text.to_pylist()
 
 
 def _length(file: Any, table: str, name: str) -> int:
@@ -203,8 +202,7 @@ def _length(file: Any, table: str, name: str) -> int:
     if hasattr(item, "dtype"):
         return len(item)
     with format_errors(name):
-        key = item.attrs.get("_index", "_index")
-        index = item[key.decode() if isinstance(key, bytes) else key]
+        index = item[_text(item.attrs.get("_index", "_index"))]
         values = index if hasattr(index, "shape") else index["values"] if "values" in index else index["codes"]
         return int(values.shape[0])
 
@@ -215,3 +213,7 @@ def _read_element(item: Any, name: str) -> Any:
     with format_errors(name), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of old formats
         return read(item)
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

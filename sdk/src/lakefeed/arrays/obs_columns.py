@@ -18,9 +18,11 @@ from lakefeed.arrays.hdf5_layout import (
     open_hdf5,
     read_layout,
     require_library,
+    require_own_values,
 )
 from lakefeed.errors import UnsupportedError
 
+MASKED_TEXT: Final = "nullable-string-array"
 OBS_NAMES: Final = "obs_names"
 """The column of the index of obs."""
 
@@ -128,10 +130,8 @@ class TextColumn:
     def read_open(self, file: Any, name: str, start: int, stop: int) -> pa.Array[Any]:
         """Returns values of an open file, whose name is for messages."""
         with format_errors(name):
-            values = file[self.path].asstr()[start:stop]
-            nulls = None if self.mask is None else file[self.mask][start:stop].astype(np.bool_)
-        array: pa.Array[Any] = pa.array(values, pa.string(), mask=nulls)
-        return array
+            values = file[self.path][start:stop]
+            return _texts(values, None if self.mask is None else file[self.mask][start:stop])
 
 
 @dataclass(frozen=True)
@@ -193,9 +193,24 @@ def obs_column(item: Any, column: str, rows: int | None, name: str) -> ObsColumn
 def column_values(item: Any, column: str, name: str) -> pa.Array[Any]:
     """Returns all values of a column of an open file, such as the index of var."""
     with format_errors(name):
-        if not hasattr(item, "keys") and _is_text(item):
-            return pa.array(item.asstr()[()], pa.string())
-    return arrow_values(_read_element(item, name), column, name)
+        text = text_values(item)
+    return arrow_values(_read_element(item, name), column, name) if text is None else text
+
+
+def text_values(item: Any) -> pa.Array[Any] | None:
+    """Returns all values of text of an open file, with nulls where a mask says so; None if it is not text."""
+    is_masked = hasattr(item, "keys") and _text(item.attrs.get("encoding-type", "")) == MASKED_TEXT
+    values = item["values"] if is_masked else item
+    if hasattr(values, "keys") or not _is_text(values) or len(values.shape) != 1:
+        return None
+    return _texts(values[()], item["mask"][()] if is_masked else None)
+
+
+def _texts(values: Any, mask: Any) -> pa.Array[Any]:
+    """Returns bytes of UTF-8 as text."""
+    nulls = None if mask is None else mask.astype(np.bool_)
+    array: pa.Array[Any] = pa.array(values.astype(object, copy=False), pa.binary(), mask=nulls).cast(pa.string())
+    return array
 
 
 def dictionary_type(values: pa.DataType, ordered: bool) -> pa.DataType:
@@ -211,6 +226,8 @@ def arrow_values(values: Any, column: str, name: str) -> pa.Array[Any]:
     Raises:
         UnsupportedError: they have no Arrow type.
     """
+    if isinstance(values, pa.Array):
+        return values
     try:
         array: Any = pa.array(values, from_pandas=True)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, ValueError) as error:
@@ -233,26 +250,28 @@ def _dataset_column(item: Any, name: str) -> ObsColumn | None:
     if item.shape is None or len(item.shape) != 1 or "categories" in item.attrs:
         return None  # of old formats
     if _is_text(item):
+        require_own_values(item, name)
         return TextColumn(item.name, len(item))
     return NumberColumn(read_layout(item, name)) if item.dtype.kind in NUMERIC_KINDS else None
 
 
 def _group_column(item: Any, column: str, name: str) -> ObsColumn | None:
-    encoding = item.attrs.get("encoding-type", "")
+    encoding = _text(item.attrs.get("encoding-type", ""))
     if encoding == "categorical":
         categories = arrow_values(_category_values(item["categories"], name), column, name)
         return CategoryColumn(column, read_layout(item["codes"], name), categories, bool(item.attrs["ordered"]))
     if encoding in ("nullable-integer", "nullable-boolean"):
         return NumberColumn(read_layout(item["values"], name), read_layout(item["mask"], name))
-    if encoding == "nullable-string-array" and _is_text(item["values"]):
+    if encoding == MASKED_TEXT and _is_text(item["values"]):
         return TextColumn(item["values"].name, len(item["values"]), item["mask"].name)
     return None
 
 
 def _category_values(item: Any, name: str) -> Any:
-    if hasattr(item, "keys"):
-        return _read_element(item, name)
-    return item.asstr()[()] if _is_text(item) else item[()]
+    text = text_values(item)
+    if text is not None:
+        return text
+    return _read_element(item, name) if hasattr(item, "keys") else item[()]
 
 
 def _is_text(item: Any) -> bool:
@@ -263,3 +282,7 @@ def _read_element(item: Any, name: str) -> Any:
     read = require_library("anndata.io").read_elem
     with format_errors(name):
         return read(item)
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

@@ -34,6 +34,7 @@ FORMAT: Final = 1
 MANIFEST: Final = "manifest.json"
 LOCK: Final = "lock"
 NEW: Final = "new-"
+ROWS_AT_ONCE: Final = 1 << 20
 GRACE_SECONDS: Final = 300.0
 """A sidecar that was opened within this time stays, as a process may be about to open it."""
 
@@ -174,7 +175,8 @@ def _remove(folder: Path) -> bool:
 def _manifest_of(matrix: DenseMatrix | SparseMatrix) -> Manifest:
     if isinstance(matrix, DenseMatrix):
         return Manifest(matrix.shape, matrix.dtype.str)
-    return Manifest(matrix.shape, matrix.dtype.str, index_dtype(matrix.shape[1]).str, int(matrix.indptr[-1]))
+    rows, columns = matrix.shape
+    return Manifest(matrix.shape, matrix.dtype.str, index_dtype(columns).str, int(matrix.bounds.read(rows, rows)[0]))
 
 
 def _write(folder: Path, manifest: Manifest, matrix: DenseMatrix | SparseMatrix, name: str) -> None:
@@ -183,7 +185,9 @@ def _write(folder: Path, manifest: Manifest, matrix: DenseMatrix | SparseMatrix,
         (matrix.array if isinstance(matrix, DenseMatrix) else matrix.data).visit_all(data.write_box, data.shape[0])
     if isinstance(matrix, SparseMatrix):
         with _NewArray(folder / "indptr", *files["indptr"]) as indptr:
-            indptr.write_box((slice(0, len(matrix.indptr)),), matrix.indptr)
+            for start in range(0, max(matrix.shape[0], 1), ROWS_AT_ONCE):
+                bounds = matrix.bounds.read(start, min(start + ROWS_AT_ONCE, matrix.shape[0]))
+                indptr.write_box((slice(start, start + len(bounds)),), bounds)
         with _NewArray(folder / "indices", *files["indices"]) as indices:
 
             def copy_box(box: Box, part: Values) -> None:

@@ -19,7 +19,7 @@ from lakefeed._sparse import sparse_field
 from lakefeed._units import MIB
 from lakefeed._validate import check_text, is_list, list_names
 from lakefeed.arrays.byte_sources import ByteSource, byte_source, check_suffix
-from lakefeed.arrays.cell_file import CellFile, MatrixFacts, open_matrix, read_cell_file
+from lakefeed.arrays.cell_file import CellFile, MatrixFacts, read_cell_file
 from lakefeed.arrays.cell_matrix import CellMatrix, Positions, Rows, SparseRows
 from lakefeed.arrays.chunked_array import ChunkCache
 from lakefeed.arrays.h5ad_file import SUFFIXES
@@ -159,7 +159,10 @@ class AnndataSource(RangedSource):
     def _join(self, files: Mapping[str, CellFile]) -> tuple[int, dict[str, Columns | None]]:
         if self.form is None:
             return 0, {}
-        names = [file.var_names for file in files.values()]
+        stored = [file.var_names for file in files.values()]
+        if all(each.equals(stored[0]) for each in stored[1:]):
+            return len(stored[0]), dict.fromkeys(files)
+        names: list[list[str]] = [each.to_pylist() for each in stored]
         joint, selected = join_variables(names, list(map(redact, files)), self.join_vars)
         return len(joint), dict(zip(files, selected, strict=True))
 
@@ -218,7 +221,7 @@ class _OpenFiles:
     """The files of a source as this process reads them. No handle stays open."""
 
     def __init__(self, source: AnndataSource) -> None:
-        self._urls, self._layer, self._form, self._states = source.urls, source.layer, source.form, source.states
+        self._urls, self._form, self._states = source.urls, source.form, source.states
         self._columns = source.columns
         self._sources: dict[str, ByteSource] = {}
         self._caches: dict[str, ChunkCache] = {}
@@ -243,7 +246,9 @@ class _OpenFiles:
         with self._lock:
             if url not in self._matrices:
                 columns = self._columns
-                part = ContiguousRows(open_matrix(self._source(url), self._layer))
+                facts = columns.files[url].matrix
+                assert facts is not None, "the source has a column of the matrix"
+                part = ContiguousRows(facts.layout.open(self._source(url), None))
                 dtype = _matrix_dtype(columns.files.values())
                 selected, is_sparse = columns.selected[url], self._form == "sparse"
                 self._matrices[url] = JointMatrix([part], [selected], columns.width, dtype, is_sparse)
