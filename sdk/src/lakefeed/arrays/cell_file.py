@@ -12,8 +12,9 @@ import pyarrow as pa
 from lakefeed.arrays.byte_sources import ByteSource
 from lakefeed.arrays.cell_matrix import MatrixLayout, matrix_path, read_matrix_layout
 from lakefeed.arrays.chunked_array import require_sound
+from lakefeed.arrays.decode_threads import MAX_THREADS, run_in_threads
 from lakefeed.arrays.h5ad_file import H5adFile
-from lakefeed.arrays.hdf5_layout import format_errors, open_hdf5
+from lakefeed.arrays.hdf5_layout import format_errors, open_hdf5, read_hdf5
 from lakefeed.arrays.obs_columns import OBS_NAMES, LoadedColumn, ObsColumn, arrow_values, column_values, obs_column
 from lakefeed.errors import ColumnNotFoundError, FormatError, UnsupportedError
 
@@ -79,11 +80,27 @@ def read_cell_file(
         UnsupportedError: a column or the matrix has a type that cannot be read.
         MissingDependencyError: the extra ``anndata`` is not installed.
     """
-    with open_hdf5(source) as file:
+
+    def read(file: Any) -> CellFile:
         tables = [file.get(name) for name in ("obs", "var")]
         if all(table is not None and _has_columns(table) for table in tables):
             return _structure(file, source.name, layer, columns, with_matrix=with_matrix)
-    return _old_structure(H5adFile(source), layer, columns, with_matrix=with_matrix)
+        return _old_structure(H5adFile(source), layer, columns, with_matrix=with_matrix)
+
+    return read_hdf5(source, read)
+
+
+def read_cell_files(
+    sources: Sequence[ByteSource], layer: str | None, columns: Sequence[str] | None, *, with_matrix: bool
+) -> list[CellFile]:
+    """Returns the structures of files, of which several are read at the same time; see `read_cell_file`."""
+    files: dict[int, CellFile] = {}
+
+    def read(number: int) -> None:
+        files[number] = read_cell_file(sources[number], layer, columns, with_matrix=with_matrix)
+
+    run_in_threads(read, range(len(sources)), min(len(sources), MAX_THREADS))
+    return [files[number] for number in range(len(sources))]
 
 
 def _structure(

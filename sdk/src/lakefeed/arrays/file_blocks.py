@@ -1,4 +1,4 @@
-"""Parts of a remote file for the HDF5 library, which waits for nobody: what is missing is an error, and fetched later."""
+"""Parts of a remote file for the HDF5 library. A read of a missing part fails at once; it is fetched later."""
 
 from __future__ import annotations
 
@@ -59,14 +59,18 @@ class FileBlocks(io.RawIOBase):
             self._position += len(part)
         return done
 
-    def fetch_missing(self) -> bool:
-        """Fetches what the last read lacked, and returns True; returns False if it lacked nothing.
+    @property
+    def is_complete(self) -> bool:
+        """True if no read since the last fetch lacked a part."""
+        return self._missing is None
+
+    def fetch_missing(self) -> None:
+        """Fetches what the last read lacked.
 
         Raises:
-            TruncatedFileError: the file ends before its end.
+            EOFError: the file ends before its end.
         """
-        if self._missing is None:
-            return False
+        assert self._missing is not None, "the caller has looked"
         first, self._missing = self._missing, None
         self._ahead = min(self._ahead * 2, MOST_AHEAD) if first == self._last + 1 else 1
         self._fetches += 1
@@ -79,4 +83,3 @@ class FileBlocks(io.RawIOBase):
                 self._blocks[first + number] = part
         if first not in self._blocks:
             raise EOFError("the file ends before its end")
-        return True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final
 
 from lakefeed.arrays.byte_sources import ByteSource, byte_source, check_suffix
@@ -44,10 +43,6 @@ class H5adFile:
             with open_hdf5(self.source) as file:
                 self._shape = _length(file, "obs", self.name), _length(file, "var", self.name)
         return self._shape
-
-    def hold_open(self) -> AbstractContextManager[object]:
-        """Returns a context in which the structure is read from one open file. Other threads wait for its end."""
-        return open_hdf5(self.source)
 
     @property
     def layers(self) -> list[str]:

@@ -90,10 +90,14 @@ def read_hdf5(source: ByteSource, read: Callable[[Any], T]) -> T:
         while True:
             try:
                 with open_hdf5(source, blocks) as file:
-                    return read(file)
-            except Exception:
-                if not blocks.fetch_missing():
+                    result = read(file)
+                if blocks.is_complete:
+                    return result
+            except LakefeedError:
+                if blocks.is_complete:
                     raise
+            with format_errors(source.name):
+                blocks.fetch_missing()
 
 
 def _stream_of(file: Any) -> BinaryIO | None:

@@ -14,7 +14,9 @@ from lakefeed._validate import check_flag, check_text, is_whole, list_names
 from lakefeed.arrays.byte_sources import FileHandle
 from lakefeed.arrays.cell_batches import CellBatch, Cells, collate_cells, register_cells
 from lakefeed.arrays.chunked_array import ChunkCache
+from lakefeed.arrays.decode_threads import MAX_THREADS, run_in_threads
 from lakefeed.arrays.h5ad_file import H5adFile, locate_h5ad
+from lakefeed.arrays.hdf5_layout import read_hdf5
 from lakefeed.arrays.joint_matrix import JointMatrix
 from lakefeed.arrays.label_columns import Encoder, LabelColumn, group_numbers, label_column
 from lakefeed.arrays.mapped_matrix import MappedMatrix
@@ -244,7 +246,7 @@ def map_anndata(
     value_type = _check_dtype(dtype)
     if layer is not None:
         check_text(layer, "layer")
-    structures = [_Structure.of(file, keys, layer) for file in _check_files(files)]
+    structures = _structures(_check_files(files), keys, layer)
     opened = [each.file for each in structures]
     var_names, columns = join_variables([each.var_names for each in structures], [file.name for file in opened], join)
     labels = _labels(keys, encode, [(each.file.name, each.obs) for each in structures])
@@ -319,14 +321,23 @@ class _Structure(NamedTuple):
     var_names: list[str]
     obs: pd.DataFrame
 
-    @classmethod
-    def of(cls, location: Any, keys: Sequence[str], layer: str | None) -> _Structure:
-        """Reads a file. Raises errors of all its parts before a copy is made."""
-        file = locate_h5ad(location)
-        with file.hold_open():
+
+def _structures(locations: Sequence[Any], keys: Sequence[str], layer: str | None) -> list[_Structure]:
+    """Returns what is read of each file; raises errors of all its parts before a copy is made."""
+    structures: dict[int, _Structure] = {}
+
+    def read_structure(number: int) -> None:
+        file = locate_h5ad(locations[number])
+
+        def read(_: Any) -> _Structure:
             names, obs = file.var_names(), file.obs(keys)
             file.matrix(layer)
-        return cls(file, names, obs)
+            return _Structure(file, names, obs)
+
+        structures[number] = read_hdf5(file.source, read)
+
+    run_in_threads(read_structure, range(len(locations)), min(len(locations), MAX_THREADS))
+    return [structures[number] for number in range(len(locations))]
 
 
 def _labels(

@@ -15,7 +15,7 @@ from lakefeed.arrays.hdf5_layout import (
     NUMERIC_KINDS,
     ChunkLayout,
     format_errors,
-    open_hdf5,
+    read_hdf5,
     read_layout,
     require_library,
     require_own_values,
@@ -124,8 +124,7 @@ class TextColumn:
         return pa.string()
 
     def read(self, source: ByteSource, cache: ChunkCache | None, start: int, stop: int) -> pa.Array[Any]:
-        with open_hdf5(source) as file:
-            return self.read_open(file, source.name, start, stop)
+        return read_hdf5(source, lambda file: self.read_open(file, source.name, start, stop))
 
     def read_open(self, file: Any, name: str, start: int, stop: int) -> pa.Array[Any]:
         """Returns values of an open file, whose name is for messages."""
@@ -163,8 +162,9 @@ def read_columns(
     text = {name: column for name, column in columns.items() if isinstance(column, TextColumn)}
     values = {name: each.read(source, cache, start, stop) for name, each in columns.items() if name not in text}
     if text:
-        with open_hdf5(source) as file:
-            values.update((name, each.read_open(file, source.name, start, stop)) for name, each in text.items())
+        values |= read_hdf5(
+            source, lambda file: {name: each.read_open(file, source.name, start, stop) for name, each in text.items()}
+        )
     return values
 
 

@@ -19,9 +19,10 @@ from lakefeed._sparse import sparse_field
 from lakefeed._units import MIB
 from lakefeed._validate import check_text, is_list, list_names
 from lakefeed.arrays.byte_sources import ByteSource, byte_source, check_suffix
-from lakefeed.arrays.cell_file import CellFile, MatrixFacts, read_cell_file
+from lakefeed.arrays.cell_file import CellFile, MatrixFacts, read_cell_files
 from lakefeed.arrays.cell_matrix import CellMatrix, Positions, Rows, SparseRows
 from lakefeed.arrays.chunked_array import ChunkCache
+from lakefeed.arrays.decode_threads import MAX_THREADS, run_in_threads
 from lakefeed.arrays.h5ad_file import SUFFIXES
 from lakefeed.arrays.joint_matrix import JointMatrix
 from lakefeed.arrays.obs_columns import OBS_NAMES, CategoryColumn, dictionary_type, read_columns
@@ -84,7 +85,7 @@ class AnndataSource(RangedSource):
     @cached_property
     def columns(self) -> CellColumns:
         """The columns of all files, read when the source is made and pickled with it."""
-        files = {url: self._describe(url) for url in dict.fromkeys(self.urls)}
+        files = self._describe(list(dict.fromkeys(self.urls)))
         width, selected = self._join(files)
         fields = [_common_field(name, files) for name in _common_names(files)]
         if self.form is not None:
@@ -151,10 +152,17 @@ class AnndataSource(RangedSource):
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_open"}
 
-    def _describe(self, url: str) -> CellFile:
-        source = byte_source(url, self.states)
-        check_suffix(source, SUFFIXES)
-        return read_cell_file(source, self.layer, self.obs, with_matrix=self.form is not None)
+    def _describe(self, urls: Sequence[str]) -> dict[str, CellFile]:
+        sources: dict[int, ByteSource] = {}
+
+        def locate(number: int) -> None:
+            sources[number] = byte_source(urls[number], self.states)
+            check_suffix(sources[number], SUFFIXES)
+
+        run_in_threads(locate, range(len(urls)), min(len(urls), MAX_THREADS))
+        listed = [sources[number] for number in range(len(urls))]
+        files = read_cell_files(listed, self.layer, self.obs, with_matrix=self.form is not None)
+        return dict(zip(urls, files, strict=True))
 
     def _join(self, files: Mapping[str, CellFile]) -> tuple[int, dict[str, Columns | None]]:
         if self.form is None:
