@@ -314,6 +314,23 @@ def test_columns_of_several_files_have_one_type(tmp_path: Path) -> None:
             Dataset.from_anndata([tmp_path / "1.h5ad", tmp_path / "2.h5ad"], obs=[name]).to_arrow()
 
 
+def test_columns_without_values_fit_any_type(tmp_path: Path) -> None:
+    values, missing = csr(matrix(2, 3)), [np.nan, np.nan]
+    write(tmp_path / "1.h5ad", values, {"t": ["a", "b"], "s": pd.array(["a", None], "string"), "c": list("xy")})
+    write(tmp_path / "2.h5ad", values, {"t": missing, "s": missing, "c": pd.Categorical([None, None])})
+    with h5py.File(tmp_path / "2.h5ad", "r+") as file:  # an index of numbers, which is text for AnnData
+        del file["obs/_index"]
+        file["obs/_index"] = np.arange(2)
+        file["obs/_index"].attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
+    for files in ("12", "21"):
+        cells = Dataset.from_anndata([tmp_path / f"{number}.h5ad" for number in files])
+        table = cells.to_arrow()
+        for name, expected in (("t", ["a", "b"]), ("s", ["a", None]), ("c", ["x", "y"]), ("obs_names", None)):
+            parts = [["0", "1"] if expected is None else [None, None], expected or ["cell0", "cell1"]]
+            assert table[name].to_pylist() == (parts[0] + parts[1] if files == "21" else parts[1] + parts[0])
+        assert cells.filter("t = 'a'").count() == 1
+
+
 def test_a_matrix_whose_entries_are_in_disorder(tmp_path: Path) -> None:
     stored = scipy.sparse.csr_matrix(([1.0, 2, 3, 4, 5], [2, 0, 1, 1, 0], [0, 2, 4, 5]), shape=(3, 3))
     stored.has_canonical_format = True  # as a writer may claim

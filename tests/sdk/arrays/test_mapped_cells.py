@@ -264,3 +264,32 @@ def test_rows_in_any_order_of_any_files(data: st.DataObject, tmp_path_factory: p
                 got = pd.DataFrame((values.to_dense() if sparse else values).numpy(), columns=cells.var_names)
                 np.testing.assert_array_equal(got[expected.columns], expected.iloc[rows])
                 assert kinds.tolist() == [encoder.get(labels[row], -1) for row in rows]
+
+
+def test_text_is_bytes_and_categories_are_shared_in_old_files(tmp_path: Path) -> None:
+    import h5py
+
+    path = tmp_path / "old.h5ad"
+    write(path, matrix(3, 2), {"kind": pd.Categorical(["b", None, "a"]), "n": [1, 2, 3]})
+    with h5py.File(path, "r+") as file:
+        obs, kinds = file["obs"], file["obs/kind/codes"][()]
+        del obs["kind"], file["var/_index"]
+        shared = obs.create_dataset("__categories/kind", data=["a", "b"], dtype=h5py.string_dtype())
+        obs["kind"] = kinds
+        obs["kind"].attrs["categories"] = shared.ref
+        file["var/_index"] = np.array([b"g0", b"g1"])
+        for table in ("obs", "var"):
+            file[table].attrs["encoding-version"] = "0.1.0"
+    write(tmp_path / "new.h5ad", matrix(1, 2), {"kind": ["a"], "n": [4]}, names=["g0", "g1"])
+    cells = map_anndata([path, tmp_path / "new.h5ad"], ["kind", "n"])
+    assert cells.encoders == {"kind": {"a": 0, "b": 1}}
+    assert [row[1:] for row in cells[:]] == [[1, 1], [-1, 2], [0, 3], [0, 4]]
+    assert cells.var_names == ["g0", "g1"]
+    with pytest.raises(InvalidArgumentError, match="dict_rows"):
+        map_anndata(write_labels(tmp_path), "X", dict_rows=True)
+    assert map_anndata(write_labels(tmp_path), "X")[1][1] == 7
+
+
+def write_labels(folder: Path) -> Path:
+    write(folder / "labels.h5ad", matrix(2, 2), {"X": [6, 7]})
+    return folder / "labels.h5ad"

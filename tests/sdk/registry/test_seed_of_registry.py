@@ -10,7 +10,7 @@ import pytest
 
 import lakefeed.registry as ln
 from lakefeed.catalog.lake import Lake
-from lakefeed.errors import TypeMismatchError
+from lakefeed.errors import ClosedError, TypeMismatchError
 
 
 def test_a_dataset_of_a_dataframe(lake: Lake) -> None:
@@ -94,7 +94,11 @@ def test_a_dataset_of_an_anndata(lake: Lake, monkeypatch: pytest.MonkeyPatch) ->
     assert loaded.obs["cell_type"].tolist() == adata.obs["cell_type"].tolist()
     with dataset.backed() as backed:
         assert (backed.shape, backed.obs_names[0]) == ((40, 100), "obs0")
-        assert np.array_equal(backed.X[[3, 1, -1]], adata.X[[3, 1, -1]])
+        rows = backed.X
+        assert np.array_equal(rows[[3, 1, -1]], adata.X[[3, 1, -1]])
+    for read in (lambda: rows[0], lambda: backed.X, lambda: backed.obs, lambda: backed.shape):
+        with pytest.raises(ClosedError, match="backed"):
+            read()
 
 
 @pytest.mark.live
@@ -113,6 +117,8 @@ def test_a_dataset_for_data_loaders(lake: Lake, tmp_path: Path) -> None:
         batches = [batch[0].shape for batch in dl]
         assert (len(mapped), batches) == (80, [(16, 90)] * 5)
         assert mapped.encoders["tissue"] == {"kidney": 0, "liver": 1}
+        with ds.files[1].mapped(label_keys="tissue") as alone:
+            assert (len(alone), alone[3][1]) == (40, mapped[43][2])
         assert np.array_equal(mapped[3][0], first.X[3, :90])
     cells = ds.rows(obs=["tissue"]).filter("tissue = 'kidney'")
     assert (cells.count(), ds.rows(x=None).count()) == (40, 80)

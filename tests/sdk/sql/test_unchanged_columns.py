@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from lakefeed import Dataset
+from lakefeed import Dataset, File, sparse_field
+from lakefeed._sparse import sparse_width
 
 MS, HALF = pa.duration("ms"), pa.float16()
 ROWS = pa.table(
@@ -55,3 +57,27 @@ def test_values_of_a_column_have_its_type_and_others_do_not(query: str, kinds: l
     expected = kinds or [pa.int64(), pa.float32(), pa.int64()]
     assert found.schema.types == expected
     assert found.to_arrow().schema.types == expected
+
+
+def test_rows_of_a_matrix_and_files_keep_what_they_are_under_another_name(tmp_path: Path) -> None:
+    cell = {"indices": [1, 3], "values": [1.0, 2.0]}
+    schema = pa.schema([pa.field("k", pa.int64()), sparse_field("x", 4), sparse_field("wide", 9)])
+    cells = Dataset.from_dict({"k": [1, 2], "x": [cell, None], "wide": [cell, cell]}, schema)
+    for query, widths in (
+        ("SELECT x AS y, k FROM data", [4, None]),
+        ("SELECT wide AS x, x AS wide FROM data", [9, 4]),
+        ("WITH q AS (SELECT x AS y FROM data) SELECT y AS z, y FROM q ORDER BY 1", [4, 4]),
+        ("SELECT first(x) AS f, any_value(wide) AS g FROM data GROUP BY k", [4, 9]),
+        ("SELECT x AS y FROM data UNION ALL SELECT x FROM data", [4]),
+        ("SELECT x AS y, wide.values[1] AS v FROM data WHERE k = 1", [4, None]),
+        ("SELECT x AS y FROM data UNION ALL SELECT wide FROM data", [None]),
+    ):
+        result = cells.sql(query)
+        assert [sparse_width(field) for field in result.schema] == widths, query
+        assert result.to_arrow().schema.equals(result.schema, check_metadata=True)
+    other = cells.select(["k", "wide"]).rename({"wide": "x"})
+    joined = cells.sql("SELECT a.x, b.x AS z FROM data a JOIN b USING (k)", tables={"b": other})
+    assert [sparse_width(field) for field in joined.schema] == [4, 9]
+    (tmp_path / "a.txt").write_text("a")
+    files = Dataset.from_dict({"f": [File(str(tmp_path / "a.txt"))]}).sql("SELECT f AS g FROM data")
+    assert [row["g"].path().read_bytes() for row in files] == [b"a"]

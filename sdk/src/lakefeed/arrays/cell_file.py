@@ -12,15 +12,13 @@ import pyarrow as pa
 from lakefeed.arrays.byte_sources import ByteSource
 from lakefeed.arrays.cell_matrix import MatrixLayout, matrix_path, read_matrix_layout
 from lakefeed.arrays.chunked_array import require_sound
-from lakefeed.arrays.decode_threads import MAX_THREADS, run_in_threads
-from lakefeed.arrays.h5ad_file import H5adFile
+from lakefeed.arrays.decode_threads import map_in_threads
+from lakefeed.arrays.h5ad_file import H5adFile, has_columns
 from lakefeed.arrays.hdf5_layout import format_errors, open_hdf5, read_hdf5
 from lakefeed.arrays.obs_columns import OBS_NAMES, LoadedColumn, ObsColumn, arrow_values, column_values, obs_column
 from lakefeed.errors import ColumnNotFoundError, FormatError, UnsupportedError
 
 NO_NAMES = pa.array([], pa.string())
-TABLE_VERSION = "0.2.0"
-"""The version of AnnData's tables in which each column is an element of its own."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ def read_cell_file(
 
     def read(file: Any) -> CellFile:
         tables = [file.get(name) for name in ("obs", "var")]
-        if all(table is not None and _has_columns(table) for table in tables):
+        if all(table is not None and has_columns(table) for table in tables):
             return _structure(file, source.name, layer, columns, with_matrix=with_matrix)
         return _old_structure(H5adFile(source), layer, columns, with_matrix=with_matrix)
 
@@ -94,13 +92,7 @@ def read_cell_files(
     sources: Sequence[ByteSource], layer: str | None, columns: Sequence[str] | None, *, with_matrix: bool
 ) -> list[CellFile]:
     """Returns the structures of files, of which several are read at the same time; see `read_cell_file`."""
-    files: dict[int, CellFile] = {}
-
-    def read(number: int) -> None:
-        files[number] = read_cell_file(sources[number], layer, columns, with_matrix=with_matrix)
-
-    run_in_threads(read, range(len(sources)), min(len(sources), MAX_THREADS))
-    return [files[number] for number in range(len(sources))]
+    return map_in_threads(lambda source: read_cell_file(source, layer, columns, with_matrix=with_matrix), sources)
 
 
 def _structure(
@@ -149,10 +141,6 @@ def _wanted(existing: Sequence[str], columns: Sequence[str] | None, name: str) -
             "from_anndata(…, obs=[…])"
         )
     return wanted
-
-
-def _has_columns(table: Any) -> bool:
-    return hasattr(table, "keys") and _text(table.attrs.get("encoding-version", "")) == TABLE_VERSION
 
 
 def _index_key(table: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from threading import Lock
@@ -13,6 +13,7 @@ THREAD_NAME: Final = "lakefeed-arrays"
 MAX_THREADS: Final = 16
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 def thread_count() -> int:
@@ -43,6 +44,31 @@ def run_in_threads(work: Callable[[T], object], items: Iterable[T], threads: int
         if not helper.cancel():
             helper.result()
     turns.raise_error()
+
+
+def map_in_threads(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """Returns what ``work`` returns for each item, in their order. Many threads wait for remote files.
+
+    Raises:
+        BaseException: the error of the first item that has one.
+    """
+    results: dict[int, R] = {}
+    errors: dict[int, BaseException] = {}
+
+    def work_at(number: int) -> None:
+        try:
+            results[number] = work(items[number])
+        except BaseException as error:
+            errors[number] = error
+            raise
+
+    try:
+        run_in_threads(work_at, range(len(items)), min(len(items), MAX_THREADS))
+    except BaseException:
+        if errors:
+            raise errors[min(errors)] from None
+        raise
+    return [results[number] for number in range(len(items))]
 
 
 class _Turns:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SUFFIXES: Final = (".h5ad",)
+TABLE_VERSION: Final = "0.2.0"
+"""The version of AnnData's tables in which each column is an element of its own."""
 
 
 class H5adFile:
@@ -111,7 +113,7 @@ class H5adFile:
             missing = [name for name in columns if name not in existing]
             if missing:
                 raise ColumnNotFoundError.of(missing, existing, f"{table} of {self.name}")
-            if hasattr(file[table], "dtype"):
+            if not has_columns(file[table]):
                 return _read_frame(file, table, self.name)[list(columns)]
             length = _length(file, table, self.name)
             read = {name: _read_element(file[table][name], self.name) for name in columns}
@@ -147,6 +149,11 @@ def open_h5ad(file: Any) -> H5adFile:
     opened = locate_h5ad(file)
     opened.shape  # noqa: B018 - reads the file
     return opened
+
+
+def has_columns(table: Any) -> bool:
+    """Returns whether each column of a table is an element of its own. Of older formats, the table is read whole."""
+    return hasattr(table, "keys") and _text(table.attrs.get("encoding-version", "")) == TABLE_VERSION
 
 
 def _table(file: Any, table: str, name: str) -> Any:

@@ -12,9 +12,9 @@ import numpy.typing as npt
 from lakefeed._units import MIB
 from lakefeed._validate import check_flag, check_text, is_whole, list_names
 from lakefeed.arrays.byte_sources import FileHandle
-from lakefeed.arrays.cell_batches import CellBatch, Cells, collate_cells, register_cells
+from lakefeed.arrays.cell_batches import VALUES, CellBatch, Cells, collate_cells, register_cells
 from lakefeed.arrays.chunked_array import ChunkCache
-from lakefeed.arrays.decode_threads import MAX_THREADS, run_in_threads
+from lakefeed.arrays.decode_threads import map_in_threads
 from lakefeed.arrays.h5ad_file import H5adFile, locate_h5ad
 from lakefeed.arrays.hdf5_layout import read_hdf5
 from lakefeed.arrays.joint_matrix import JointMatrix
@@ -243,6 +243,10 @@ def map_anndata(
     encode = _check_encode(encode_labels, keys)
     for value, name in ((parallel, "parallel"), (stream, "stream"), (sparse, "sparse"), (dict_rows, "dict_rows")):
         check_flag(value, name)
+    if dict_rows and VALUES in keys:
+        raise InvalidArgumentError(
+            f"dict_rows=True has the values of a row under {VALUES!r}, which is a label too; use rows that are lists"
+        )
     value_type = _check_dtype(dtype)
     if layer is not None:
         check_text(layer, "layer")
@@ -324,20 +328,18 @@ class _Structure(NamedTuple):
 
 def _structures(locations: Sequence[Any], keys: Sequence[str], layer: str | None) -> list[_Structure]:
     """Returns what is read of each file; raises errors of all its parts before a copy is made."""
-    structures: dict[int, _Structure] = {}
 
-    def read_structure(number: int) -> None:
-        file = locate_h5ad(locations[number])
+    def read_structure(location: Any) -> _Structure:
+        file = locate_h5ad(location)
 
         def read(_: Any) -> _Structure:
             names, obs = file.var_names(), file.obs(keys)
             file.matrix(layer)
             return _Structure(file, names, obs)
 
-        structures[number] = read_hdf5(file.source, read)
+        return read_hdf5(file.source, read)
 
-    run_in_threads(read_structure, range(len(locations)), min(len(locations), MAX_THREADS))
-    return [structures[number] for number in range(len(locations))]
+    return map_in_threads(read_structure, locations)
 
 
 def _labels(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
@@ -12,7 +13,7 @@ import numpy as np
 from lakefeed.arrays.byte_sources import StreamBytes
 from lakefeed.arrays.cell_matrix import DenseMatrix, SparseMatrix
 from lakefeed.arrays.h5ad_file import open_h5ad
-from lakefeed.errors import RowIndexError
+from lakefeed.errors import ClosedError, RowIndexError
 
 
 class MatrixAccess:
@@ -22,8 +23,8 @@ class MatrixAccess:
         shape: the numbers of rows and columns.
     """
 
-    def __init__(self, matrix: DenseMatrix | SparseMatrix) -> None:
-        self._matrix = matrix
+    def __init__(self, matrix: DenseMatrix | SparseMatrix, require_open: Callable[[], None]) -> None:
+        self._matrix, self._require_open = matrix, require_open
         self.shape: tuple[int, int] = matrix.shape
 
     def __getitem__(self, rows: Any) -> Any:
@@ -34,7 +35,9 @@ class MatrixAccess:
 
         Raises:
             RowIndexError: there is no such row.
+            ClosedError: the file was closed.
         """
+        self._require_open()
         taken = self._matrix.take(self._numbers(rows))
         if not isinstance(self._matrix, SparseMatrix):
             return taken
@@ -62,6 +65,8 @@ class MatrixAccess:
 class ArrayAccess:
     """An .h5ad file, of which those bytes are read only that are asked for. A context manager.
 
+    What was read before the end of the block stays valid; a later read is a `ClosedError`.
+
     Args:
         file: the path of the file, or a file of a dataset.
     """
@@ -69,26 +74,43 @@ class ArrayAccess:
     def __init__(self, file: Any) -> None:
         self._file = open_h5ad(file)
         source = self._file.source
+        self._closed = False
         self._finalizer = weakref.finalize(self, source.close) if isinstance(source, StreamBytes) else None
 
-    @cached_property
+    @property
     def obs(self) -> Any:
         """The annotations of the rows, as a DataFrame."""
+        self._require_open()
+        return self._obs
+
+    @property
+    def var(self) -> Any:
+        """The annotations of the columns, as a DataFrame."""
+        self._require_open()
+        return self._var
+
+    @property
+    def X(self) -> MatrixAccess:  # noqa: N802 - the name that AnnData gives it
+        """The matrix."""
+        self._require_open()
+        return self._x
+
+    @cached_property
+    def _obs(self) -> Any:
         return self._file.obs()
 
     @cached_property
-    def var(self) -> Any:
-        """The annotations of the columns, as a DataFrame."""
+    def _var(self) -> Any:
         return self._file.var()
 
     @cached_property
-    def X(self) -> MatrixAccess:  # noqa: N802 - the name that AnnData gives it
-        """The matrix."""
-        return MatrixAccess(self._file.matrix())
+    def _x(self) -> MatrixAccess:
+        return MatrixAccess(self._file.matrix(), self._require_open)
 
     @property
     def shape(self) -> tuple[int, int]:
         """The numbers of rows and columns."""
+        self._require_open()
         return self._file.shape
 
     @property
@@ -103,10 +125,16 @@ class ArrayAccess:
 
     def close(self) -> None:
         """Closes the file. It may be called again."""
+        self._closed = True
         if self._finalizer is not None:
             self._finalizer()
 
+    def _require_open(self) -> None:
+        if self._closed:
+            raise ClosedError(f"{self._file.name} was closed at the end of its with block; call backed() again")
+
     def __enter__(self) -> Self:
+        self._require_open()
         return self
 
     def __exit__(

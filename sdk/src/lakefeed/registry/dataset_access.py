@@ -153,18 +153,15 @@ def stage(dataset: Dataset, is_run_input: Any) -> str | list[str]:
 
 def mapped(dataset: Dataset, is_run_input: Any, options: Mapping[str, Any]) -> MappedCells:
     """Returns rows of AnnData files by index; see `Dataset.mapped`."""
-    from lakefeed.arrays.mapped_cells import map_anndata
-
     lake, row = dataset._record_lake, dataset._current_row("mapped")
     members: Sequence[RecordRow] = ()
     with reading(is_run_input):
         members = _member_rows(dataset) if is_files(row) else ()
-    others = [file_reads.name_of(each) for each in members if each["suffix"] != ".h5ad"]
-    if others or not members:
-        reason = f"the file {others[0]!r} is not one" if others else "the data are not files"
-        raise TypeMismatchError(f"mapped reads .h5ad files, and of {dataset!r}, {reason}; train on .dataset instead")
-    handles: list[Any] = [file_reads.handle_of(lake, each) for each in members]
-    return map_anndata(handles, **options)
+    if not members:
+        raise TypeMismatchError(
+            f"mapped reads .h5ad files, and the data of {dataset!r} are not files; train on .dataset instead"
+        )
+    return file_reads.mapped(lake, members, options)
 
 
 def rows(dataset: Dataset, is_run_input: Any, options: Mapping[str, Any]) -> Rows:

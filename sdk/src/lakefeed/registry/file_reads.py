@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lakefeed._validate import check_whole
 from lakefeed.catalog.lake import Lake
@@ -13,6 +13,9 @@ from lakefeed.media.file import File as Handle
 from lakefeed.registry.array_access import ArrayAccess
 from lakefeed.registry.file_loading import LoadedFile, check_budget, check_join, load_file, load_together
 from lakefeed.registry.record_rows import RecordRow
+
+if TYPE_CHECKING:
+    from lakefeed.arrays.mapped_cells import MappedCells
 
 BUDGET_FACTOR: Final = 4
 """By default, a load may take so many times the setting ``sql.memory_bytes``."""
@@ -76,3 +79,19 @@ def backed(lake: Lake, row: RecordRow) -> ArrayAccess:
     if row["suffix"] != ".h5ad":
         raise TypeMismatchError(f"backed opens .h5ad files, and {name_of(row)!r} is not one; use load() or stage()")
     return ArrayAccess(handle_of(lake, row))
+
+
+def mapped(lake: Lake, rows: Sequence[RecordRow], options: Mapping[str, Any]) -> MappedCells:
+    """Returns rows of .h5ad files by index.
+
+    Raises:
+        TypeMismatchError: one is another file.
+    """
+    from lakefeed.arrays.mapped_cells import map_anndata
+
+    others = [name_of(row) for row in rows if row["suffix"] != ".h5ad"]
+    if others:
+        raise TypeMismatchError(
+            f"mapped reads .h5ad files, and {others[0]!r} is not one; use load(), or rows() or .dataset of a dataset"
+        )
+    return map_anndata([handle_of(lake, row) for row in rows], **options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from lakefeed._validate import check_flag
 from lakefeed.catalog.lake import Lake
@@ -14,6 +14,9 @@ from lakefeed.registry import chain_versions, data_kinds, file_reads, file_savin
 from lakefeed.registry.described_record import DescribedRecord
 from lakefeed.registry.record_base import check_optional_text
 from lakefeed.registry.version_labels import check_label
+
+if TYPE_CHECKING:
+    from lakefeed.arrays.mapped_cells import MappedCells
 
 
 class File(DescribedRecord):
@@ -192,6 +195,45 @@ class File(DescribedRecord):
         row = self._require_row("backed")
         run_inputs.add_file_input(self._record_lake, row["uid"], is_run_input)
         return file_reads.backed(self._record_lake, row)
+
+    def mapped(
+        self,
+        label_keys: str | Sequence[str] | None = None,
+        join_vars: Literal["auto", "inner"] | None = "auto",
+        encode_labels: bool | Sequence[str] = True,
+        parallel: bool = False,
+        stream: bool = False,
+        is_run_input: bool | None = None,
+        *,
+        layer: str | None = None,
+        dtype: Any = "float32",
+        sparse: bool = False,
+        dict_rows: bool = False,
+    ) -> MappedCells:
+        """Returns the rows of an .h5ad file by index, as a map-style dataset for PyTorch's ``DataLoader``.
+
+        Args:
+            label_keys: columns of ``obs`` that become labels.
+            join_vars: accepted as in `Dataset.mapped`; one file needs no join.
+            encode_labels: replace text, categories and booleans by codes, or the keys of the labels to replace.
+            parallel: accepted for code of LaminDB; any number of processes may read the rows.
+            stream: make no copy in the cache, but read the chunks that hold the rows.
+            is_run_input: False does not make the file an input of the current run.
+            layer: the name of a layer; None for ``X``.
+            dtype: the type of the values.
+            sparse: return sparse rows.
+            dict_rows: return rows as dicts, with the values under "X".
+
+        Raises:
+            UnsavedDatasetError: the file is not saved.
+            TypeMismatchError: the file is not an .h5ad file.
+            ColumnNotFoundError, SchemaError, InvalidArgumentError: as for `lakefeed.map_anndata`.
+        """
+        row = self._require_row("mapped")
+        run_inputs.add_file_input(self._record_lake, row["uid"], is_run_input)
+        options = {"label_keys": label_keys, "join_vars": join_vars, "encode_labels": encode_labels}
+        options |= {"parallel": parallel, "stream": stream, "layer": layer, "dtype": dtype}
+        return file_reads.mapped(self._record_lake, [row], {**options, "sparse": sparse, "dict_rows": dict_rows})
 
     def delete(self, permanent: bool | None = None, storage: bool | None = None, *, force: bool = False) -> None:
         """Moves the record to the trash; `restore` brings it back.

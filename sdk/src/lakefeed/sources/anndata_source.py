@@ -22,10 +22,17 @@ from lakefeed.arrays.byte_sources import ByteSource, byte_source, check_suffix
 from lakefeed.arrays.cell_file import CellFile, MatrixFacts, read_cell_files
 from lakefeed.arrays.cell_matrix import CellMatrix, Positions, Rows, SparseRows
 from lakefeed.arrays.chunked_array import ChunkCache
-from lakefeed.arrays.decode_threads import MAX_THREADS, run_in_threads
+from lakefeed.arrays.decode_threads import map_in_threads
 from lakefeed.arrays.h5ad_file import SUFFIXES
 from lakefeed.arrays.joint_matrix import JointMatrix
-from lakefeed.arrays.obs_columns import OBS_NAMES, CategoryColumn, dictionary_type, read_columns
+from lakefeed.arrays.obs_columns import (
+    OBS_NAMES,
+    CategoryColumn,
+    NumberColumn,
+    ObsColumn,
+    dictionary_type,
+    read_columns,
+)
 from lakefeed.arrays.variable_join import Columns, JoinVars, check_join, join_variables
 from lakefeed.catalog.categories import MAX_UNORDERED_BYTES, declare_categories
 from lakefeed.errors import InvalidArgumentError, SchemaError, TypeMismatchError, quoted_list
@@ -87,7 +94,7 @@ class AnndataSource(RangedSource):
         """The columns of all files, read when the source is made and pickled with it."""
         files = self._describe(list(dict.fromkeys(self.urls)))
         width, selected = self._join(files)
-        fields = [_common_field(name, files) for name in _common_names(files)]
+        fields = [self._common_field(name, files) for name in _common_names(files)]
         if self.form is not None:
             if X in [each.name for each in fields]:
                 raise SchemaError(
@@ -153,16 +160,28 @@ class AnndataSource(RangedSource):
         return {name: value for name, value in self.__dict__.items() if name != "_open"}
 
     def _describe(self, urls: Sequence[str]) -> dict[str, CellFile]:
-        sources: dict[int, ByteSource] = {}
-
-        def locate(number: int) -> None:
-            sources[number] = byte_source(urls[number], self.states)
-            check_suffix(sources[number], SUFFIXES)
-
-        run_in_threads(locate, range(len(urls)), min(len(urls), MAX_THREADS))
-        listed = [sources[number] for number in range(len(urls))]
-        files = read_cell_files(listed, self.layer, self.obs, with_matrix=self.form is not None)
+        sources = map_in_threads(lambda url: byte_source(url, self.states), urls)
+        for source in sources:
+            check_suffix(source, SUFFIXES)
+        files = read_cell_files(sources, self.layer, self.obs, with_matrix=self.form is not None)
         return dict(zip(urls, files, strict=True))
+
+    def _common_field(self, name: str, files: Mapping[str, CellFile]) -> pa.Field[Any]:
+        """Returns the field of a column of obs. One without values, which pandas stores as numbers, fits any type."""
+        try:
+            return _common_field(name, files)
+        except TypeMismatchError:
+            valued = {url: file for url, file in files.items() if not self._is_missing(url, file.columns[name])}
+            if not valued or len(valued) == len(files):
+                raise
+            return _common_field(name, valued)
+
+    def _is_missing(self, url: str, column: ObsColumn) -> bool:
+        if isinstance(column, CategoryColumn):
+            return not len(column.categories)
+        if not isinstance(column, NumberColumn) or (column.mask is None and not pa.types.is_floating(column.type)):
+            return False
+        return column.read(byte_source(url, self.states), None, 0, len(column)).null_count == len(column)
 
     def _join(self, files: Mapping[str, CellFile]) -> tuple[int, dict[str, Columns | None]]:
         if self.form is None:
@@ -170,7 +189,7 @@ class AnndataSource(RangedSource):
         stored = [file.var_names for file in files.values()]
         if all(each.equals(stored[0]) for each in stored[1:]):
             return len(stored[0]), dict.fromkeys(files)
-        names: list[list[str]] = [each.to_pylist() for each in stored]
+        names = [[str(name) for name in each.to_pylist()] for each in stored]
         joint, selected = join_variables(names, list(map(redact, files)), self.join_vars)
         return len(joint), dict(zip(files, selected, strict=True))
 
@@ -352,6 +371,8 @@ def _common_field(name: str, files: Mapping[str, CellFile]) -> pa.Field[Any]:
     Raises:
         TypeMismatchError: no type fits.
     """
+    if name == OBS_NAMES:
+        return pa.field(name, pa.string())
     stored = [file.columns[name] for file in files.values()]
     kinds = list(dict.fromkeys(column.type for column in stored))
     dictionaries = [column.categories for column in stored if isinstance(column, CategoryColumn)]
@@ -384,6 +405,9 @@ def _conform(values: Any, column: pa.Field[Any], url: str) -> pa.Array[Any]:
     if values.type.equals(kind):
         plain: pa.Array[Any] = values
         return plain
+    if values.null_count == len(values):
+        missing: pa.Array[Any] = pa.nulls(len(values), kind)
+        return missing
     if isinstance(kind, pa.DictionaryType):  # only the order differs
         array: pa.Array[Any] = pa.DictionaryArray.from_arrays(values.indices, values.dictionary, ordered=kind.ordered)
         return array

@@ -21,8 +21,8 @@ from lakefeed.sql.case_folding import require_unambiguous, require_unambiguous_r
 from lakefeed.sql.duckdb_connection import open_parsing_connection, open_query_connection
 from lakefeed.sql.duckdb_types import cast_batch, duckdb_schema
 from lakefeed.sql.query_check import parse_query, referenced_columns
-from lakefeed.sql.result_types import result_schema
-from lakefeed.sql.unchanged_columns import restored_types
+from lakefeed.sql.result_types import restore_column, result_schema
+from lakefeed.sql.unchanged_columns import restored_columns
 from lakefeed.storage.disk.disk_errors import is_full, storage_error
 
 if TYPE_CHECKING:
@@ -100,8 +100,8 @@ def _analyze(query: str, serialized: tuple[tuple[str, bytes], ...]) -> QueryAnal
         known = {name: unambiguous_schema(schema) for name, schema in tables.items()}
         _register_tables(connection, {name: QueryTable(schema, lambda: iter(())) for name, schema in known.items()})
         schema = result_schema(connection.sql(query), known)
-        restored = restored_types(connection, parsed, known, len(schema))
-        fields = [each if kind is None else each.with_type(kind) for each, kind in zip(schema, restored, strict=True)]
+        restored = restored_columns(connection, parsed, known, len(schema))
+        fields = [restore_column(each, column) for each, column in zip(schema, restored, strict=True)]
         return QueryAnalysis(pa.schema(fields), referenced)
 
 

@@ -1,6 +1,7 @@
 """Columns of a result that are columns of a table as they are, or values of one, and so have the types of the table.
 
-DuckDB lacks some types, which travel as others (:mod:`lakefeed.sql.duckdb_types`). To find out where such a column goes
+DuckDB lacks some types, which travel as others (:mod:`lakefeed.sql.duckdb_types`), and the metadata that make a column
+of structs one of files or a sparse one. To find out where such a column goes
 the query is bound once more, over empty tables in which the column has a type of its own, an ENUM. No arithmetic gives
 an ENUM, so a result of that type is made of values of the column.
 """
@@ -9,16 +10,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa
 from pyarrow import types
 
+from lakefeed._sparse import sparse_width
+from lakefeed.media import column_type
 from lakefeed.sql.duckdb_types import duckdb_schema
 from lakefeed.sql.query_check import walk
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
+
+Kind: TypeAlias = tuple[pa.DataType, tuple[tuple[bytes, bytes], ...]]
 
 MAX_TRIES = 16
 """How many columns are looked at one by one where the query cannot be bound with all of them."""
@@ -42,10 +47,15 @@ def restorable(kind: pa.DataType) -> bool:
     return types.is_float16(kind) or types.is_duration(kind)
 
 
-def restored_types(
+def is_marked(field: pa.Field[Any]) -> bool:
+    """Returns whether metadata make a column one of files or a sparse one."""
+    return bool(column_type(field)) or sparse_width(field) is not None
+
+
+def restored_columns(
     connection: DuckDBPyConnection, parsed: Mapping[str, Any], tables: Mapping[str, pa.Schema], results: int
-) -> list[pa.DataType | None]:
-    """Returns for each of the results the type of the columns whose values it has; None where that is not known.
+) -> list[pa.Field[Any] | None]:
+    """Returns for each of the results a column whose values it has; None where that is not known.
 
     Args:
         connection: one that only parses; tables are made in it.
@@ -55,9 +65,10 @@ def restored_types(
     """
     import duckdb
 
-    fields = [field for schema in tables.values() for field in schema if restorable(field.type)]
-    kinds = list(dict.fromkeys(field.type for field in fields))
-    restored: list[pa.DataType | None] = [None] * results
+    fields = [field for schema in tables.values() for field in schema if restorable(field.type) or is_marked(field)]
+    columns = {_kind(field): field for field in reversed(fields)}
+    kinds = list(columns)
+    restored: list[pa.Field[Any] | None] = [None] * results
     if not kinds:
         return restored
     for node in walk(parsed):
@@ -79,26 +90,30 @@ def restored_types(
             continue
         for kind in some:
             text = f"ENUM('{_name(kinds.index(kind))}')"
-            restored = [kind if each == text else known for each, known in zip(result_types, restored, strict=True)]
+            column = columns[kind]
+            restored = [column if each == text else known for each, known in zip(result_types, restored, strict=True)]
         if some is kinds:
             break
     return restored
 
 
-def _make_tables(
-    connection: DuckDBPyConnection, tables: Mapping[str, pa.Schema], markers: Mapping[pa.DataType, str]
-) -> None:
+def _make_tables(connection: DuckDBPyConnection, tables: Mapping[str, pa.Schema], markers: Mapping[Kind, str]) -> None:
     for index, (name, schema) in enumerate(tables.items()):
         connection.register(f"lakefeed_{index}", duckdb_schema(schema).empty_table())
         columns = (
-            f"CAST(NULL AS {markers[field.type]}) AS {_quoted(field.name)}"
-            if field.type in markers
+            f"CAST(NULL AS {markers[_kind(field)]}) AS {_quoted(field.name)}"
+            if _kind(field) in markers
             else _quoted(field.name)
             for field in schema
         )
         connection.execute(
             f"CREATE OR REPLACE TEMP VIEW {_quoted(name)} AS SELECT {', '.join(columns)} FROM lakefeed_{index}"
         )
+
+
+def _kind(field: pa.Field[Any]) -> Kind:
+    """Returns the type of a column, with the metadata that make it one of files or a sparse one."""
+    return field.type, tuple(sorted((field.metadata or {}).items())) if is_marked(field) else ()
 
 
 def _has_dictionary(kind: pa.DataType) -> bool:
