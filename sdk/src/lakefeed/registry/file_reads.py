@@ -94,4 +94,5 @@ def mapped(lake: Lake, rows: Sequence[RecordRow], options: Mapping[str, Any]) ->
         raise TypeMismatchError(
             f"mapped reads .h5ad files, and {others[0]!r} is not one; use load(), or rows() or .dataset of a dataset"
         )
-    return map_anndata([handle_of(lake, row) for row in rows], **options)
+    handles: list[Any] = [handle_of(lake, row) for row in rows]
+    return map_anndata(handles, **options)

@@ -39,7 +39,8 @@ def restore_column(field: pa.Field[Any], column: pa.Field[Any] | None) -> pa.Fie
     if column is None:
         return field
     typed = field.with_type(column.type)
-    return typed.with_metadata(column.metadata) if is_marked(column) else typed
+    metadata: dict[bytes | str, bytes | str] = dict((column.metadata or {}).items())
+    return typed.with_metadata(metadata) if is_marked(column) else typed
 
 
 def _restore_by_name(field: pa.Field[Any], column: pa.Field[Any] | None) -> pa.Field[Any]:
