@@ -25,6 +25,7 @@ CHECKED_PAGES = (
     "concepts.md",
     "how-to.md",
     "reading.md",
+    "search.md",
 )
 """Pages whose comments behind expressions are their values."""
 FIRST_PAGES = ("README.md", "loader.md", "keyed-tables.md")

@@ -61,6 +61,55 @@ def ids(index: SearchIndex, words: str, **options: Any) -> list[Any]:
     return [row["id"] for row in found(index, words, **options)]
 
 
+def test_phrases_are_words_in_their_order(client: Client) -> None:
+    table, long = table_of(client), "x" * 50
+    bodies = [
+        "New York City",
+        "york new",
+        "a new city, york",
+        "Old. New, York!",
+        f"new {long} york",
+        None,
+        "dogs running",
+    ]
+    table.write({"id": list(range(7)), "body": bodies})
+    index = client.create_text_index("bodies", text.field(table["body"], positions=True), {"id2": table["id"]})
+
+    def phrase(words: str, slop: int = 0, **options: Any) -> list[int]:
+        rank = text.phrase(client.text_index("bodies")["body"], words, slop)
+        return sorted(client.search(9, rank, **options).read_all()["id"].to_pylist())
+
+    assert phrase("new york") == phrase("NEW-YORK") == [0, 3]
+    assert (phrase("new york", 1), phrase(f"new {long} york"), phrase("york")) == (
+        [0, 2, 3, 4],
+        [2, 4],
+        [0, 1, 2, 3, 4],
+    )
+    assert phrase("new york", filters="id2 > 0") == [3]
+    assert phrase("") == phrase("!") == phrase("new york 5") == []
+    table.write({"id": [1, 8], "body": ["new york", "in new york"]})
+    table.delete_keys([0])
+    assert phrase("new york") == [1, 3, 8]
+    both = client.search(9, text.find(index["body"], "city"), text.boost(text.phrase(index["body"], "new york"), 3.0))
+    assert both.read_all()["id"].to_pylist()[-1] == 2
+    stems = client.create_text_index("stems", text.field(table["body"], tokenizer="en_stem", positions=True))
+    assert client.search(9, text.phrase(stems["body"], "dog runs")).read_all()["id"].to_pylist() == [6]
+    same = client.create_text_index(
+        "bodies", text.field(table["body"], positions=True), {"id2": table["id"]}, exist_ok=True
+    )
+    assert same.name == "bodies"
+    with pytest.raises(DatasetExistsError, match="other fields"):
+        client.create_text_index("bodies", text.field(table["body"]), {"id2": table["id"]}, exist_ok=True)
+    plain = client.create_text_index("plain", text.field(table["body"]))
+    with pytest.raises(InvalidArgumentError, match="positions=True"):
+        client.search(9, text.phrase(plain["body"], "new york"))
+    for slop in (-1, 1_001, 1.5, True):
+        with pytest.raises(InvalidArgumentError, match="slop"):
+            text.phrase(index["body"], "new york", slop)  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgumentError, match="positions"):
+        text.field(table["body"], positions=1)  # type: ignore[arg-type]
+
+
 def test_the_best_rows_come_first_with_the_scores_of_tantivy(client: Client) -> None:
     draw, table = random.Random(5), table_of(client)
     bodies = [" ".join(draw.choices(WORDS, k=draw.randint(0, 9))) for _ in range(300)]
@@ -374,6 +423,18 @@ def test_a_table_that_moves_keeps_its_indexes_and_one_that_is_dropped_says_so(cl
         found(index, "cat")
     Dataset.undelete("web.pages")
     assert ids(index, "cat") == [7]
+
+
+def test_a_renamed_column_says_what_to_do_with_its_index(client: Client) -> None:
+    table = table_of(client)
+    table.write({"id": [1], "body": ["cat"]})
+    index = client.create_text_index("bodies", text.field(table["body"]))
+    Dataset("pages").rename_column("body", "content")
+    for act in (lambda: ids(index, "cat"), index.refresh):
+        with pytest.raises(ColumnNotFoundError, match=r"(?s)renamed.*'content'.*drop_index\('bodies'\)"):
+            act()
+    Dataset("pages").rename_column("content", "body")
+    assert ids(index, "cat") == [1]
 
 
 def test_an_index_is_built_anew_if_a_column_was_dropped_and_added_again(client: Client) -> None:

@@ -10,18 +10,19 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from lakefeed._validate import check_text, is_whole
+from lakefeed._validate import check_flag, check_text, is_whole
 from lakefeed.errors import ColumnNotFoundError, InvalidArgumentError, quoted_list
 from lakefeed.expr import Term
 from lakefeed.keyed.projections import Named, last_name
 from lakefeed.keyed.table_terms import table_term, tables_in
-from lakefeed.search.text_schema import TOKENIZERS
+from lakefeed.search.text_schema import POSITIONS, TOKENIZERS
 from lakefeed.search.vector_files import DEFAULT_PROBES
 
 INDEX: Final = "index:"
 """Begins the names by which terms name indexes, where they name tables otherwise."""
 MOST_BOOST: Final = 1e9
 """Scores are float32, so larger factors would make different scores equal."""
+MOST_SLOP: Final = 1_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,16 +32,23 @@ class FieldOfText:
     value: Term
     name: str
     tokenizer: str
+    positions: bool = False
+
+    @property
+    def option(self) -> str:
+        """The tokenizer as the definition of an index has it."""
+        return self.tokenizer + (POSITIONS if self.positions else "")
 
 
 @dataclass(frozen=True, eq=False)
 class FindText:
-    """A search for the words of a text in a field."""
+    """A search for the words of a text in a field; with ``slop`` for a phrase."""
 
     index: str
     field: str
     text: str
     boost: float = 1.0
+    slop: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +110,9 @@ def _checked_boost(boost: Any) -> float:
 class TextFunctions:
     """Functions for text indexes: ``lakefeed.expressions.text``."""
 
-    def field(self, expr: Any, field_name: str | None = None, tokenizer: str = "default") -> FieldOfText:
+    def field(
+        self, expr: Any, field_name: str | None = None, tokenizer: str = "default", positions: bool = False
+    ) -> FieldOfText:
         """Returns a field that can be searched for words, for `Project.create_text_index`.
 
         Args:
@@ -111,6 +121,7 @@ class TextFunctions:
             tokenizer: how text is cut into words. ``default`` cuts at everything but letters and digits and takes no
                 notice of case; ``en_stem`` also takes English words of one stem as equal; ``whitespace`` cuts at
                 spaces; ``raw`` takes the text as one word.
+            positions: record the positions of words, so that `phrase` finds them in their order. The index is larger.
 
         Raises:
             InvalidArgumentError: an argument is malformed, or the value needs a name.
@@ -123,7 +134,8 @@ class TextFunctions:
         if tokenizer not in TOKENIZERS:
             raise InvalidArgumentError(f"tokenizer={tokenizer!r:.80}: choose one of {quoted_list(TOKENIZERS)}")
         name = expr.name if isinstance(expr, Named) else None
-        return FieldOfText(value, field_name or name or last_name(value), tokenizer)
+        with_positions = check_flag(positions, "positions")
+        return FieldOfText(value, field_name or name or last_name(value), tokenizer, with_positions)
 
     def find(self, expr: Any, term: str) -> FindText:
         """Returns a ranking by how well a field fits the words of a text (BM25). Rows without any of them are left out.
@@ -134,6 +146,22 @@ class TextFunctions:
         """
         index, name = field_of_index(expr, "expr")
         return FindText(index, name, check_text(term, "term"))
+
+    def phrase(self, expr: Any, term: str, slop: int = 0) -> FindText:
+        """Returns a ranking by a phrase (BM25). Rows without all words of the text in their order are left out.
+
+        Args:
+            expr: a text field of an index that was created with ``text.field(…, positions=True)``.
+            term: the text.
+            slop: so many other words may be between the words.
+
+        Raises:
+            InvalidArgumentError: an argument is malformed.
+        """
+        index, name = field_of_index(expr, "expr")
+        if not is_whole(slop) or not 0 <= slop <= MOST_SLOP:
+            raise InvalidArgumentError(f"slop must be a whole number from 0 to {MOST_SLOP:,}, got {slop!r:.80}")
+        return FindText(index, name, check_text(term, "term"), slop=int(slop))
 
     def boost(self, expr: Any, boost: float) -> Any:
         """Returns a ranking whose scores count ``boost`` times.
@@ -195,13 +223,13 @@ def split_text_fields(projections: Sequence[Any]) -> tuple[list[Any], dict[str, 
     tokenizers: dict[str, str] = {}
     for each in projections:
         if isinstance(each, FieldOfText):
-            tokenizers[each.name] = each.tokenizer
+            tokenizers[each.name] = each.option
             plain.append(Named(each.value, each.name))
         elif isinstance(each, Mapping):
             values = dict(each)
             for name, value in each.items():
                 if isinstance(value, FieldOfText):
-                    tokenizers[name] = value.tokenizer
+                    tokenizers[name] = value.option
                     values[name] = value.value
             plain.append(values)
         else:

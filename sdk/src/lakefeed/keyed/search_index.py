@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.versions import versions_between
-from lakefeed.errors import DatasetNotFoundError, VersionNotFoundError
+from lakefeed.errors import ColumnNotFoundError, DatasetNotFoundError, VersionNotFoundError
 from lakefeed.expr import Term
 from lakefeed.keyed.index_terms import Rank, index_term
 from lakefeed.keyed.indexed_rows import IndexedRows
@@ -96,6 +98,20 @@ class SearchIndex:
     def newest_rows(self) -> IndexedRows:
         """Returns the rows of the newest version of the table."""
         return IndexedRows.newest(self._lake, self._definition)
+
+    def field_schema(self, rows: IndexedRows) -> pa.Schema:
+        """Returns the columns of the fields.
+
+        Raises:
+            ColumnNotFoundError: one was dropped or renamed.
+        """
+        try:
+            return rows.field_schema
+        except ColumnNotFoundError as error:
+            raise ColumnNotFoundError(
+                f"a column of the index {self.name!r} was dropped or renamed: {error.args[0]}\nRename it back, or "
+                f"remove the index with drop_index({self.name!r}) and create it again"
+            ) from None
 
     def state_to_search(self, state: IndexState, rows: IndexedRows, window: dt.timedelta | None) -> IndexState:
         """Returns a version of the index that is up to date, or at most so old.

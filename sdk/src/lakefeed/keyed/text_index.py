@@ -35,7 +35,7 @@ class TextIndex(SearchIndex):
         """Returns the segments, with the types that the columns have now."""
         if "text" not in rows.segments:
             options = self._definition.options
-            rows.segments["text"] = TextSegments(TextSchema.of(rows.table.key_schema, rows.field_schema, options))
+            rows.segments["text"] = TextSegments(TextSchema.of(rows.table.key_schema, self.field_schema(rows), options))
         segments: TextSegments = rows.segments["text"]
         return segments
 
@@ -53,6 +53,11 @@ class TextIndex(SearchIndex):
                     f"the index {self.name!r} has no text field {each.field!r}; its text fields are "
                     f"{quoted_list(schema.text_names)}"
                 )
+            if each.slop is not None and not schema.field(each.field).positions:
+                raise InvalidArgumentError(
+                    f"the field {each.field!r} of the index {self.name!r} has no positions of words, which phrases "
+                    "need; create an index with text.field(…, positions=True)"
+                )
         self._queries(filters, rows, schema)
 
     def rankings(
@@ -60,7 +65,8 @@ class TextIndex(SearchIndex):
     ) -> list[Hits]:
         """Returns the best rows. All rankings are one, whose scores are added up."""
         segments = self.segments_of(rows)
-        texts = [TextRank(each.field, each.text, each.boost) for each in ranks if isinstance(each, FindText)]
+        finds = [each for each in ranks if isinstance(each, FindText)]
+        texts = [TextRank(each.field, each.text, each.boost, each.slop) for each in finds]
         return [segments.search(self.ledger, state, texts, self._queries(filters, rows, segments.schema), top_k)]
 
     def _queries(self, filters: SearchFilters, rows: IndexedRows, schema: TextSchema) -> list[Any]:

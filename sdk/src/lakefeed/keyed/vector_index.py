@@ -36,7 +36,8 @@ class VectorIndex(SearchIndex):
         """Returns the segments, with the types that the columns have now."""
         if "vector" not in rows.segments:
             options = self._definition.options
-            schema = VectorSchema.of(rows.table.key_schema, rows.field_schema, options["field"], options["metric"])
+            columns, name = self.field_schema(rows), options["field"]
+            schema = VectorSchema.of(rows.table.key_schema, columns, name, options["metric"])
             rows.segments["vector"] = VectorSegments(schema)
         segments: VectorSegments = rows.segments["vector"]
         return segments

@@ -21,6 +21,8 @@ FieldKind: TypeAlias = Literal["text", "string", "integer", "unsigned", "float",
 ID: Final = "id"
 KEY: Final = "key"
 """Only of keys that are too long for a term."""
+POSITIONS: Final = "+positions"
+"""Ends the tokenizer, in the definition of an index, of a field that can be searched for phrases."""
 MAX_TERM_BYTES: Final = 60_000
 """Of longer texts, filter fields have the beginning and a digest, as tantivy leaves out long terms."""
 DECIMAL_DIGITS: Final = 18
@@ -50,6 +52,7 @@ class TextField:
         kind: how values are indexed.
         type: the Arrow type of the column.
         tokenizer: the tokenizer of a text field.
+        positions: whether the index has the positions of words, which phrases need.
     """
 
     name: str
@@ -57,6 +60,7 @@ class TextField:
     kind: FieldKind
     type: pa.DataType
     tokenizer: str = "raw"
+    positions: bool = False
 
     def values(self, column: Any) -> list[Any]:
         """Returns the values of a column as documents have them."""
@@ -146,7 +150,8 @@ class TextSchema:
         Args:
             key: the key columns.
             columns: the columns of the fields.
-            tokenizers: the tokenizer of each text field; the other columns are filter fields.
+            tokenizers: the tokenizer of each text field, with `POSITIONS` at the end if the index has the positions of
+                its words; the other columns are filter fields.
 
         Raises:
             TypeMismatchError: a text field is not text.
@@ -165,8 +170,9 @@ class TextSchema:
                     raise TypeMismatchError(f"field {column.name!r} is {column.type}; text.field needs text")
                 kind = "text"
             assert kind is not None
-            tokenizer = tokenizers.get(column.name, "raw")
-            fields.append(TextField(column.name, f"f{index}", kind, column.type, tokenizer))
+            option = tokenizers.get(column.name, "raw")
+            tokenizer, positions = option.removesuffix(POSITIONS), option.endswith(POSITIONS)
+            fields.append(TextField(column.name, f"f{index}", kind, column.type, tokenizer, positions))
         return cls(key, tuple(fields))
 
     @property
@@ -192,7 +198,8 @@ class TextSchema:
         for each in self.fields:
             match each.kind:
                 case "text":
-                    builder.add_text_field(each.stored_name, tokenizer_name=each.tokenizer, index_option="freq")
+                    option = "position" if each.positions else "freq"
+                    builder.add_text_field(each.stored_name, tokenizer_name=each.tokenizer, index_option=option)
                 case "string":
                     builder.add_text_field(each.stored_name, tokenizer_name="raw", index_option="basic", fast=True)
                 case _:
@@ -225,14 +232,27 @@ def key_of(document: Any) -> str:
 
 
 def analyze(tokenizer: str, text: str) -> Sequence[str]:
-    """Returns the words of a text, as a tokenizer cuts it."""
+    """Returns the distinct words of a text, as a tokenizer cuts it."""
+    return [text] if tokenizer == "raw" else list(dict.fromkeys(_analyzer(tokenizer).analyze(text)))
+
+
+def analyze_phrase(tokenizer: str, text: str) -> list[tuple[int, str]]:
+    """Returns the words of a text with their positions. Words that the tokenizer leaves out have one, too."""
+    if tokenizer == "raw":
+        return [(0, text)]
+    parts = _analyzer("whitespace" if tokenizer == "whitespace" else "parts").analyze(text)
+    analyzer = _analyzer(tokenizer)
+    return [(position, word) for position, part in enumerate(parts) for word in analyzer.analyze(part)]
+
+
+def _analyzer(tokenizer: str) -> Any:
     module = tantivy()
     first, filters = module.Tokenizer, module.Filter
     match tokenizer:
-        case "raw":
-            return [text]
         case "whitespace":
             chain = [first.whitespace()]
+        case "parts":
+            chain = [first.simple()]
         case "default":
             chain = [first.simple(), filters.remove_long(40), filters.lowercase()]
         case _:
@@ -240,4 +260,4 @@ def analyze(tokenizer: str, text: str) -> Sequence[str]:
     builder = module.TextAnalyzerBuilder(chain[0])
     for each in chain[1:]:
         builder = builder.filter(each)
-    return list(dict.fromkeys(builder.build().analyze(text)))
+    return builder.build()

@@ -18,7 +18,7 @@ from lakefeed._arrow import compute as pc
 from lakefeed.search.index_ledger import IndexLedger, IndexState
 from lakefeed.search.key_text import decode_keys, term_of
 from lakefeed.search.local_files import local_folder, read_local_files
-from lakefeed.search.text_schema import ID, TextSchema, analyze, key_of, tantivy
+from lakefeed.search.text_schema import ID, TextField, TextSchema, analyze, analyze_phrase, key_of, tantivy
 
 META: Final = "meta.json"
 LARGE_HEAP: Final = 128_000_000
@@ -33,11 +33,20 @@ _open_lock = threading.Lock()
 
 
 class TextRank(NamedTuple):
-    """A text to rank by: the name of the field, the text and its weight."""
+    """A text to rank by.
+
+    Attributes:
+        field: the name of the field.
+        text: the text.
+        boost: its weight.
+        slop: None ranks by the words of the text. A number ranks by all of them in their order, with at most so many
+            other words between them.
+    """
 
     field: str
     text: str
     boost: float = 1.0
+    slop: int | None = None
 
 
 class Hits(NamedTuple):
@@ -105,10 +114,8 @@ class TextSegments:
         query, occur = module.Query, module.Occur
         words = []
         for rank in ranks:
-            field = self.schema.field(rank.field)
-            for word in analyze(field.tokenizer, rank.text):
-                term = query.term_query(self.schema.compiled, field.stored_name, word)
-                words.append((occur.Should, term if rank.boost == 1 else query.boost_query(term, rank.boost)))
+            for part in self._parts(self.schema.field(rank.field), rank):
+                words.append((occur.Should, part if rank.boost == 1 else query.boost_query(part, rank.boost)))
         if not words:
             return query.empty_query()
         ranking = query.boolean_query(words)
@@ -116,6 +123,17 @@ class TextSegments:
             return ranking
         conditions = [(occur.Must, query.const_score_query(each, 0.0)) for each in filters]
         return query.boolean_query([(occur.Must, ranking), *conditions])
+
+    def _parts(self, field: TextField, rank: TextRank) -> list[Any]:
+        """Returns queries whose scores are added up: one for each word, or one for a phrase."""
+        query, schema, name = tantivy().Query, self.schema.compiled, field.stored_name
+        if rank.slop is None:
+            return [query.term_query(schema, name, word) for word in analyze(field.tokenizer, rank.text)]
+        words = analyze_phrase(field.tokenizer, rank.text)
+        if len(words) < 2:
+            return [query.term_query(schema, name, word) for _, word in words]
+        first = words[0][0]
+        return [query.phrase_query(schema, name, [(place - first, word) for place, word in words], rank.slop)]
 
 
 def _best(searcher: Any, query: Any, top_k: int) -> list[Any]:

@@ -130,7 +130,7 @@ class VectorSegments:
         texts, scores = read_local_files(ledger, state, read, partial(_close, ledger, state))
         values = np.concatenate(scores)
         if self.schema.metric == "l2":  # faiss gives squares
-            values = -np.sqrt(np.maximum(values, 0))
+            values = 0 - np.sqrt(np.maximum(values, 0))  # without a negative zero
         return best_hits(decode_keys(texts, self.schema.key), values.astype(np.float32), top_k)
 
 
