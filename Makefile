@@ -78,9 +78,9 @@ docs: $(INSTALLED) ## the documentation site, in build/site; a warning or a dead
 pictures: $(INSTALLED) ## the pictures of docs/concepts.md, from real runs
 	PYTHONPATH=docs/site $(BIN)/python -m lakefeed_site.concept_pictures docs/images
 
-screenshots: $(INSTALLED) browser ## the pictures in docs/images, from a running UI
+screenshots: $(INSTALLED) browser demo ## the pictures in docs/images, from a running UI and the demo
 	$(TEST_ENV) SCREENSHOTS=$(CURDIR)/docs/images $(BIN)/python -m pytest tests/orchestration/test_live.py $(ARGS)
-	$(BIN)/python examples/lineage_picture.py docs/images/lineage.svg
+	$(DEMO_ENV) $(BIN)/python examples/lineage_picture.py $(DEMO_HOME)/training/resumed/model.pt docs/images/lineage.svg
 
 ui: $(INSTALLED) ## Dagster's UI on the home of the demo
 	$(call dagster_home,$(DEMO_HOME)/dagster)

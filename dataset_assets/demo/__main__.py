@@ -154,15 +154,24 @@ def report(trained: Trained, model: Path) -> str:
 
 
 def lineage_of(model: Path) -> list[str]:
-    """Returns a line for each version, run and file from which the model was made, and for the model."""
+    """Returns a line for each run that led to the model: what it read, and what it wrote."""
     graph = lineage(model, down=0)
-    nodes = [node for node in graph.nodes if node.kind != "code"]
-    orders = {edge.source: edge.facts for edge in graph.edges if "seed" in edge.facts}
+    read: dict[str, list[str]] = {}
+    written: dict[str, list[str]] = {}
+    orders: dict[str, str] = {}
+    for edge in graph.edges:
+        if edge.kind == "read":
+            read.setdefault(edge.target, []).append(graph.node(edge.source).label)
+            if "seed" in edge.facts:
+                orders[edge.target] = f" in the order of seed {edge.facts['seed']}, {edge.facts['epoch'] + 1} epochs"
+        elif edge.kind == "wrote":
+            written.setdefault(edge.source, []).append(graph.node(edge.target).label)
     lines = []
-    for node in sorted(nodes, key=lambda each: (each.steps, each.at or 0)):
-        order = orders.get(node.id)
-        note = "" if order is None else f", plan {order['plan']}, seed {order['seed']}, up to epoch {order['epoch']}"
-        lines.append(f"  {node.kind:8} {node.label}{note}")
+    for run in sorted(
+        (node for node in graph.nodes if node.kind == "run"), key=lambda each: (each.steps, each.at or 0)
+    ):
+        sources = ", ".join(read.get(run.id, ())) or "files"
+        lines.append(f"  {run.label:24} {sources} -> {', '.join(written.get(run.id, ()))}{orders.get(run.id, '')}")
     return lines
 
 
