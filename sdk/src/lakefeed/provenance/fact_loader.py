@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Roots:
-    """What a lineage begins with. A text may be a name of several kinds of things.
+    """The things that a lineage begins with. A text may be a name of several kinds of them.
 
     Attributes:
         tables: the uuids of tables.

@@ -1,4 +1,4 @@
-"""What a caller of `lineage` means: a dataset, a version, a run or a file, as keys of the index."""
+"""The dataset, version, run or file that a caller of `lineage` means, as keys of the index."""
 
 from __future__ import annotations
 

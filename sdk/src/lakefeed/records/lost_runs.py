@@ -1,7 +1,7 @@
 """Runs whose processes are gone: their state becomes "lost", because nobody tells how they ended.
 
 A process that writes a run has a row while the run goes on. It is gone if this machine says so. Of processes on other
-machines, only a sign of life is known: the time at which they wrote last. A run that was taken for lost wrongly becomes
+machines, only the time is known at which they wrote last. A run that was taken for lost wrongly becomes
 right with the next thing that it writes.
 """
 

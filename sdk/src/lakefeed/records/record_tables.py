@@ -119,7 +119,7 @@ PROCESS: Final = Table(
     Column("pid", BigInteger, nullable=False),
     Column("began", BigInteger, nullable=False),
     Column("host", Text),
-    Column("at", BigInteger, nullable=False),  # of the last sign of life
+    Column("at", BigInteger, nullable=False),  # of its last write
     PrimaryKeyConstraint("run", "machine", "pid", "began"),
 )
 """The processes of runs that have not ended."""
