@@ -443,3 +443,44 @@ def test_help_terminals_and_pipes_of_a_real_process(pets: Dataset, home: Path) -
         process.stdout.close()
         assert process.stderr.read() == ""
         assert process.wait() == 0
+
+
+def test_near_misses_of_references(pets: Dataset) -> None:
+    Dataset.from_dict({"x": [1]}).save("team.vision.digits")
+    Dataset("pets").tag("stable", 1)
+    for reference, code, message in (
+        ("pets@stabel", 4, "Did you mean 'stable'?"),
+        ("pets@latest", 4, "pets alone means the newest version"),
+        ("pets@0", 2, "the first version is 1"),
+        ("pets@2026-13-01", 2, "'2026-13-01' is not a time"),
+        ("pets@2026-11-01T25:00", 2, "is not a time"),
+        ("Pets", 1, "Did you mean 'pets'?"),
+        ("digits", 4, "Did you mean 'team.vision.digits'?"),
+    ):
+        assert message in run("count", reference, code=code).stderr, reference
+    assert run("count", "pets@V2").stdout == run("count", "pets@ 2").stdout == "3\n"
+    assert "--table digits=team.vision.digits" in run("sql", "SELECT * FROM team.vision.digits", code=4).stderr
+    for command in (("cp", "pets", "team.vision.digits"), ("mv", "pets", "team.vision.digits")):
+        assert "exists" in run(*command, "--dry-run", code=1).stderr
+    assert "the trash has no dataset 'pets'" in run("trash", "restore", "pets", "-n", code=4).stderr
+
+
+def test_files_round_trip_and_globs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    maps = pa.array([[("k", [1])], [], None], pa.map_(pa.string(), pa.list_(pa.int64())))
+    Dataset.from_arrow(pa.table({"m": maps, "t": ["a\tb", None, ""]})).save("maps")
+    for suffix in ("parquet", "jsonl.lz4"):
+        run("export", "maps", f"maps.{suffix}")
+        run("add", f"from-{suffix[:5]}", f"maps.{suffix}")
+    assert run("head", "from-parqu").stdout == run("head", "maps").stdout
+    entries = document("head", "from-jsonl", "-c", "m")
+    assert entries == [{"m": [{"key": "k", "value": [1]}]}, {"m": []}, {"m": None}]
+    assert "no file matches '*.png'" in run("add", "none", "*.png", code=1).stderr
+    for name in "ba":
+        (tmp_path / f"{name}.txt").write_text(name)
+    run("add", "texts", "*.txt")
+    assert [row["file"]["filename"] for row in document("head", "texts")] == ["a.txt", "b.txt"]  # type: ignore[attr-defined]
+    (tmp_path / "rows.csv").write_text("id\n1\n1\n")
+    assert "no column 'x'" in run("add", "new", "rows.csv", "--upsert", "x", code=1).stderr
+    assert "more than once: {'id': 1}" in run("add", "new", "rows.csv", "--upsert", "id", code=1).stderr
+    assert not Dataset.exists("new")

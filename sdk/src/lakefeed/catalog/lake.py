@@ -386,7 +386,7 @@ class Lake:
     def not_found(self, name: str) -> DatasetNotFoundError:
         """Returns the error for a dataset that does not exist. The message names similar ones."""
         names = self.names()
-        similar = difflib.get_close_matches(name, names, n=3)
+        similar = difflib.get_close_matches(name, names, n=3) or _of_other_namespaces(name, names)
         hint = f" Did you mean {quoted_list(similar)}?" if similar else f" The datasets are {quoted_list(names)}."
         deletions = [each for each in self.deletions(name) if each.last]  # of others, nothing was ever there
         past = f": {deletions[-1].event}, after version {deletions[-1].last}" if deletions else ""
@@ -397,6 +397,12 @@ class Lake:
 
 _current: LRUCache[str, Lake] = LRUCache(MAX_OPEN_LAKES)
 _current_lock = threading.Lock()
+
+
+def _of_other_namespaces(name: str, names: Sequence[str]) -> list[str]:
+    """Returns the names of which the last part resembles that of a name."""
+    last = {each.rpartition(".")[2]: each for each in names}
+    return [last[each] for each in difflib.get_close_matches(name.rpartition(".")[2], last, n=3)]
 
 
 def _is_namespace(parts: Sequence[str]) -> bool:

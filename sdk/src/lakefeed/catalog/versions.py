@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import difflib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -164,9 +165,11 @@ def tagged_snapshot(table: Table, label: str) -> Snapshot:
     if snapshot is None:
         branch = f": {label!r} is a branch, and lakefeed does not read branches" if label in table.metadata.refs else ""
         labels = list(_labels(table))
+        near = difflib.get_close_matches(label, [*refs, *labels], n=3)
         raise TagNotFoundError(
             f"{table.name()[-1]!r} has no tag {label!r}{branch}; the tags are {quoted_list(sorted(refs))}"
             + (f", and the labels, newest first, {quoted_list(labels)}" if labels else "")
+            + (f". Did you mean {quoted_list(near)}?" if near else "")
         )
     return snapshot
 

@@ -91,8 +91,21 @@ def _write_arrow(batches: Iterator[pa.RecordBatch], schema: pa.Schema, path: Pat
 def _write_jsonl(batches: Iterator[pa.RecordBatch], schema: pa.Schema, path: Path, compression: str | None) -> None:
     with _open_text(path, compression) as sink:
         for batch in batches:
-            lines = [json.dumps(to_json(row), ensure_ascii=False, allow_nan=False) + "\n" for row in batch.to_pylist()]
+            rows = (to_json(_with_entries(row)) for row in batch.to_pylist())
+            lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows]
             sink.write("".join(lines).encode())
+
+
+def _with_entries(value: Any) -> Any:
+    """Returns a value in which each entry of a map is an object, because lists of JSON have values of one type."""
+    match value:
+        case dict():
+            return {key: _with_entries(item) for key, item in value.items()}
+        case list():
+            return [_with_entries(item) for item in value]
+        case (key, item):
+            return {"key": _with_entries(key), "value": _with_entries(item)}
+    return value
 
 
 def _write_csv(batches: Iterator[pa.RecordBatch], schema: pa.Schema, path: Path, compression: str | None) -> None:

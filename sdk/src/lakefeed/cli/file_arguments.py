@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,22 +13,28 @@ if TYPE_CHECKING:
     from lakefeed import Dataset
 
 ROW_SUFFIXES = (".csv", ".jsonl", ".ndjson", ".json", ".parquet", ".pq", ".arrow", ".feather", ".ipc")
-COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
+COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst", ".lz4")
 FILE_COLUMN = "file"
 LABEL_COLUMN = "label"
 
 
 def list_files(locations: Sequence[str]) -> list[str]:
-    """Returns the files: those of a folder in order of their paths, without hidden ones. URLs and globs stay.
+    """Returns the files in order: those of folders, without hidden ones, and those that globs match. URLs stay.
 
     Raises:
-        MissingFileError: a path does not exist, or a folder holds no file.
+        MissingFileError: a path does not exist, a folder holds no file, or a glob matches none.
     """
     files: list[str] = []
     for location in locations:
         path = Path(location)
-        if "://" in location or "::" in location or (not path.exists() and any(mark in location for mark in "*?[")):
+        if "://" in location or "::" in location:
             files.append(location)
+        elif not path.exists() and any(mark in location for mark in "*?["):
+            paths = glob(location, recursive=True)  # noqa: PTH207 - a path stays as relative as the pattern
+            matches = sorted(each for each in paths if Path(each).is_file())
+            if not matches:
+                raise lakefeed.errors.MissingFileError(f"no file matches {location!r}")
+            files += matches
         elif path.is_dir():
             files += _files_below(path)
         elif path.exists():

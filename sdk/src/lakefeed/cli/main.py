@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import io
 import os
 import signal
@@ -124,4 +125,13 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal may lack characters
-    cli.main()
+    try:
+        cli.main()
+    except SystemExit as end:
+        if end.code != exit_codes.INTERRUPTED:
+            raise
+        # An interpreter that an interrupt has reached inside an import may end itself by the signal, without the code.
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(exit_codes.INTERRUPTED)

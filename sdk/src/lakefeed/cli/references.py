@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import difflib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +18,12 @@ from lakefeed import overview
 if TYPE_CHECKING:
     from lakefeed import Dataset
 
-NUMBER = re.compile(r"v?(\d+)")
+NUMBER = re.compile(r"[vV]?(\d+)")
 SQLITE = "sqlite:///"
 DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+TIME = re.compile(rf"{DAY.pattern}([T ].*)?")
+NEWEST = frozenset({"current", "head", "last", "latest", "newest"})
+"""Words that other tools have for the newest version."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,14 @@ class Reference:
         Raises:
             DatasetNotFoundError, VersionNotFoundError: it does not exist.
         """
-        return lakefeed.get_dataset(self.name, version=self.version, as_of=self.as_of)
+        try:
+            return lakefeed.get_dataset(self.name, version=self.version, as_of=self.as_of)
+        except lakefeed.errors.InvalidNameError as error:
+            raise lakefeed.errors.InvalidNameError(f"{error}{_hint(self.name)}") from None
+        except lakefeed.errors.TagNotFoundError as error:
+            if str(self.version).lower() not in NEWEST:
+                raise
+            raise lakefeed.errors.TagNotFoundError(f"{error}. {self.name} alone means the newest version") from None
 
     def version_before(self) -> int | None:
         """Returns the number of the version before this one; None if this is the first.
@@ -69,28 +80,38 @@ def parse_reference(text: str) -> Reference:
     """Returns the reference that a text names. A day means its end, and times without a zone are local.
 
     Raises:
-        ValueError: nothing follows the ``@``.
+        ValueError: nothing follows the ``@``, or what follows is a time that does not exist.
 
     Example:
         >>> parse_reference("photos@v7")
         Reference(name='photos', version=7, as_of=None)
     """
-    name, at, pin = text.partition("@")
+    name, at, pin = (part.strip() for part in text.partition("@"))
     if not at:
         return Reference(name)
+    examples = f"write {name}@7, {name}@TAG or {name}@2026-11-01"
     if not pin:
-        raise ValueError(f"{text!r} names no version: write {name}@7, {name}@TAG or {name}@2026-11-01")
+        raise ValueError(f"{text!r} names no version: {examples}")
     if number := NUMBER.fullmatch(pin):
+        if int(number[1]) == 0:
+            raise ValueError(f"{text!r}: the first version is 1; {examples}")
         return Reference(name, int(number[1]))
-    time = _parse_time(pin)
-    return Reference(name, pin) if time is None else Reference(name, as_of=time)
-
-
-def _parse_time(text: str) -> dt.datetime | None:
+    if TIME.fullmatch(pin) is None:
+        return Reference(name, pin)
     try:
-        time = dt.datetime.fromisoformat(text)
-    except ValueError:
-        return None
+        return Reference(name, as_of=_parse_time(pin))
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{text!r}: {pin!r} is not a time ({error}); {examples}") from None
+
+
+def _hint(name: str) -> str:
+    """Returns a question with names of datasets that resemble one that is not valid."""
+    near = difflib.get_close_matches(name.lower(), list_names(), n=3)
+    return f". Did you mean {lakefeed.errors.quoted_list(near)}?" if near else ""
+
+
+def _parse_time(text: str) -> dt.datetime:
+    time = dt.datetime.fromisoformat(text)
     if DAY.fullmatch(text):
         time += dt.timedelta(days=1, milliseconds=-1)
     return time if time.tzinfo is not None else time.astimezone()
@@ -134,6 +155,17 @@ def list_names() -> list[str]:
         CatalogUnavailableError: the catalog cannot be reached.
     """
     return overview.list_names() if lake_exists() else []
+
+
+def check_new_name(name: str) -> None:
+    """Checks that a dataset of that name can be made.
+
+    Raises:
+        InvalidNameError: the name is not valid.
+        DatasetExistsError: there is one.
+    """
+    if lakefeed.Dataset.exists(name):
+        raise lakefeed.errors.DatasetExistsError.of(name)
 
 
 def lake_exists() -> bool:

@@ -16,7 +16,7 @@ _FILE_URL = re.compile(r"(?:(?:file|local)://(?:localhost)?|file:)(?=/)", re.IGN
 _ESCAPED = re.compile(r"[?#%]")
 _QUERY = re.compile(r"[?#]")
 _SUFFIX = re.compile(r"(\.[A-Za-z0-9]{1,16}){1,2}")
-_COMPRESSED = frozenset({".gz", ".bz2", ".xz", ".zst"})
+_COMPRESSED = frozenset({".gz", ".bz2", ".xz", ".zst", ".lz4"})
 
 REDACTED = "***"
 _USERINFO = re.compile(r"(?<=://)[^/?#\s'\"]*@")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import click
 
@@ -13,6 +13,9 @@ from lakefeed.cli.invocation import Invocation
 from lakefeed.cli.references import NAME
 from lakefeed.cli.rows import split_names
 from lakefeed.cli.shared_options import dry_run_option, lake_command
+
+if TYPE_CHECKING:
+    from lakefeed import Dataset
 
 IfExists: TypeAlias = Literal["error", "append", "new_version"]
 
@@ -54,6 +57,9 @@ def add_command(
     exists = lakefeed.Dataset.exists(name)
     if create and exists:
         raise lakefeed.errors.DatasetExistsError(f"dataset {name!r} exists already; leave out --create to append to it")
+    keys = [] if upsert is None else split_names(upsert)
+    if upsert is not None and not exists:
+        _check_keys(rows, keys)
     if dry_run:
         action = "create" if not exists else "overwrite" if overwrite else "upsert into" if upsert else "append to"
         number, columns = rows.count(), rows.schema.names
@@ -67,7 +73,7 @@ def add_command(
         return
     provenance = lakefeed.Provenance(message=message)
     if upsert is not None and exists:
-        written = rows.upsert_into(name, split_names(upsert), provenance=provenance)
+        written = rows.upsert_into(name, keys, provenance=provenance)
     else:
         mode: IfExists = "error" if create else "new_version" if overwrite else "append"
         written = rows.save(name, description, column_types or "auto", if_exists=mode, provenance=provenance)
@@ -78,3 +84,25 @@ def add_command(
         version=written.version,
         rows=number,
     )
+
+
+def _check_keys(rows: Dataset, keys: list[str]) -> None:
+    """Checks the keys of rows for a new dataset, as an upsert into an existing one does.
+
+    Raises:
+        ColumnNotFoundError: a key column is missing.
+        DuplicateKeyError: two rows have the same keys.
+    """
+    missing = [each for each in keys if each not in rows.schema.names]
+    if missing or not keys:
+        raise lakefeed.errors.ColumnNotFoundError.of(missing or "", rows.schema.names)
+    names = ", ".join('"{}"'.format(each.replace('"', '""')) for each in keys)
+    repeated = (
+        rows.sql(f"SELECT {names} FROM rows GROUP BY {names} HAVING count(*) > 1 LIMIT 1", "rows")
+        .to_arrow()
+        .to_pylist()
+    )
+    if repeated:
+        raise lakefeed.errors.DuplicateKeyError(
+            f"the rows have keys more than once: {repeated[0]}. Keep one row of each key"
+        )

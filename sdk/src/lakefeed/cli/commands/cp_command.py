@@ -6,7 +6,7 @@ import click
 
 from lakefeed.cli.cell_text import counted
 from lakefeed.cli.invocation import Invocation
-from lakefeed.cli.references import REFERENCE, Reference
+from lakefeed.cli.references import REFERENCE, Reference, check_new_name
 from lakefeed.cli.shared_options import dry_run_option, lake_command
 
 
@@ -18,6 +18,7 @@ def cp_command(invocation: Invocation, ref: Reference, new: str, dry_run: bool) 
     """Copy a dataset with the versions up to REF. Both share files, so no data is copied."""
     dataset = ref.open()
     if dry_run:
+        check_new_name(new)
         invocation.message(
             f"would copy {ref.name} up to version {dataset.version} to {new}",
             dry_run=True,

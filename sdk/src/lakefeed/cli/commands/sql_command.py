@@ -33,11 +33,18 @@ def sql_command(invocation: Invocation, query: str, tables: tuple[str, ...]) -> 
     if not inputs:
         near = [name for word in sorted(words) for name in difflib.get_close_matches(word, datasets, n=1)]
         hint = f" Did you mean {lakefeed.errors.quoted_list(near)}?" if near else ""
+        hint = hint or _hint(query, datasets)
         raise lakefeed.errors.DatasetNotFoundError(
             f"the query names no dataset; the datasets are {lakefeed.errors.quoted_list(datasets)}.{hint}"
         )
     (name, first), *others = inputs.items()
     write_rows(invocation, first.sql(query, name, tables=dict(others)))
+
+
+def _hint(query: str, datasets: list[str]) -> str:
+    """Returns a sentence for names that SQL has no words for."""
+    name = next((each for each in datasets if not each.isidentifier() and each in query), None)
+    return "" if name is None else f" Give {name!r} a name, such as: --table {WORD.findall(name)[-1]}={name}"
 
 
 def _parse_table(text: str) -> tuple[str, lakefeed.Dataset]:

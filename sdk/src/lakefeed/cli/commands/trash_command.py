@@ -9,6 +9,7 @@ import click
 import lakefeed
 from lakefeed.cli.cell_text import Column, counted
 from lakefeed.cli.invocation import Invocation
+from lakefeed.cli.references import check_new_name
 from lakefeed.cli.shared_options import change_options, lake_command
 
 COLUMNS = (Column("dataset"), Column("deleted", "time"), Column("versions", "count"), Column("rows", "count"))
@@ -39,6 +40,9 @@ def trash_command(
     elif name is None:
         raise click.UsageError("restore needs the name of a deleted dataset, such as: lakefeed trash restore photos")
     elif dry_run:
+        if name not in {each.name for each in lakefeed.Dataset.list_trash()}:
+            raise lakefeed.errors.DatasetNotFoundError(f"the trash has no dataset {name!r}")
+        check_new_name(new_name or name)
         invocation.message(
             f"would restore {name}" + ("" if new_name is None else f" as {new_name}"),
             dry_run=True,
