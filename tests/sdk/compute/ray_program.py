@@ -44,6 +44,22 @@ def doubling(rows: Dataset) -> Dataset:
     return rows.map_batches(doubled, schema=SCHEMA)
 
 
+def check_scans() -> None:
+    """A scan is a dataset of Ray: a block for each shard, in the versions that the scan has pinned."""
+    table = Table.create("pages", key_schema={"id": pa.int64()})
+    table.write({"id": list(range(100)), "x": [None] * 50 + list(range(50)), "s": ["ä"] * 100})
+    scan = table.scan("id", "x", where="id >= 10")
+    blocks = scan.to_ray(shards=scan.compute_shards(20))
+    table.write({"id": [200], "x": [7]})
+    assert blocks.count() == 90
+    rows = pa.concat_tables([ray.get(each) for each in blocks.to_arrow_refs()]).sort_by("id")
+    assert rows.to_pydict() == scan.to_table().to_pydict()
+    assert blocks.map_batches(lambda batch: {"y": batch["id"] * 2}).sum("y") == 2 * sum(range(10, 100))
+    assert scan.to_ray(shards=[]).count() == 0
+    assert scan.to_ray().schema().names == ["id", "x"]
+    assert table.scan("s", where="id < 0").to_ray().count() == 0
+
+
 def main() -> None:
     MARKS.mkdir(parents=True)
     for start in range(0, ROWS, 40):
@@ -55,6 +71,7 @@ def main() -> None:
     assert not ray.is_initialized(), "a cluster of its own ends with the work"
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     assert Ray().width == 2
+    check_scans()
     assert append_to(rows.filter("id >= 390"), "output", Ray()).version == 2
     ids = Dataset("output").to_arrow().to_pydict()
     assert ids["id"] == [*range(ROWS), *range(390, ROWS)]

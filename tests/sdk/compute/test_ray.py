@@ -9,9 +9,10 @@ import sysconfig
 from importlib.util import find_spec
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
-from lakefeed import Dataset
+from lakefeed import Dataset, Table
 from lakefeed.compute import Ray, save
 from lakefeed.errors import InvalidArgumentError, MissingDependencyError
 
@@ -27,6 +28,11 @@ def test_without_ray_the_error_names_the_extra(home: Path) -> None:
     with pytest.raises(MissingDependencyError, match="Ray"):
         _ = Ray("auto").width
     assert not Dataset.exists("copies")
+    table = Table.create("pages", key_schema={"id": pa.int64()})
+    with pytest.raises(MissingDependencyError, match=r"lakefeed\[ray,pandas\]"):
+        table.scan().to_ray()
+    with pytest.raises(InvalidArgumentError, match="shards"):
+        table.scan().to_ray(shards=[7])  # type: ignore[list-item]
 
 
 def test_bad_arguments() -> None:

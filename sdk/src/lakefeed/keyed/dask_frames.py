@@ -34,9 +34,7 @@ def to_dask(scan: Scan, shards: Any, types_mapper: Any) -> dd.DataFrame:
     reader = scan.reader
     if aux_columns(reader.tree):
         raise UnsupportedError("columns of a table of keys are read with key_table=…, which a Dask DataFrame has not")
-    frames = ShardFrames(
-        reader.base.lake, tuple(table.state() for table in reader.tables), reader.tree, reader.where, types_mapper
-    )
+    frames = ShardFrames.of(reader, types_mapper)
     meta = scan.schema.empty_table().to_pandas(types_mapper=types_mapper)
     parts = [shard.key_range for shard in scan.shards()] if ranges is None else ranges
     with config.set({"dataframe.convert-string": False}):  # else Dask makes texts of decimals, lists and bytes
@@ -67,9 +65,18 @@ class ShardFrames:
     where: str | None
     types_mapper: Any
 
+    @classmethod
+    def of(cls, reader: ScanReader, types_mapper: Any) -> ShardFrames:
+        """Returns the reader of shards of a scan."""
+        states = tuple(table.state() for table in reader.tables)
+        return cls(reader.base.lake, states, reader.tree, reader.where, types_mapper)
+
     def __call__(self, key_range: KeyRange) -> Any:
         """Returns the rows of a range of keys."""
+        return self.rows(key_range).to_pandas(types_mapper=self.types_mapper)
+
+    def rows(self, key_range: KeyRange) -> pa.Table:
+        """Returns the rows of a range of keys as an Arrow table."""
         tables = tuple(PinnedTable.resumed(self.lake, state) for state in self.states)
         reader = ScanReader(tables, self.tree, self.where)
-        rows = pa.Table.from_batches(reader.ordered([key_range]), reader.schema)
-        return rows.to_pandas(types_mapper=self.types_mapper)
+        return pa.Table.from_batches(reader.ordered([key_range]), reader.schema)

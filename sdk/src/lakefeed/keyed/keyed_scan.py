@@ -233,6 +233,19 @@ class Scan:
 
         return to_dask(self, shards, types_mapper)
 
+    def to_ray(self, *, shards: Sequence[Shard] | None = None) -> Any:
+        """Returns the rows as a ``ray.data.Dataset``, whose workers read a block for each shard.
+
+        Args:
+            shards: the shards; None for those of `shards`.
+
+        Raises:
+            MissingDependencyError: Ray is not installed.
+        """
+        from lakefeed.keyed.ray_frames import to_ray
+
+        return to_ray(self, shards)
+
     def to_lazy_polars(self) -> pl.LazyFrame:
         """Returns the rows as a polars LazyFrame, which reads only the columns that are used."""
         return scan_exports.to_lazy_polars(self)
