@@ -143,11 +143,11 @@ def compare_saves(home: str, turns: int = 20) -> None:
         "save with labels adds": (plain_save, labelled_save),
         "save of the next version adds": (plain_version, record_version),
     }
-    for name, pair in pairs.items():
+    for lakes, (name, pair) in enumerate(pairs.items()):
         taken: tuple[list[float], list[float]] = ([], [])
         for number in range(turns + 3):
             for kind, work in enumerate(pair):
-                os.environ["LAKEFEED_HOME"] = f"{home}/{work.__name__}"
+                os.environ["LAKEFEED_HOME"] = f"{home}/{lakes}{kind}"
                 spent.clear()
                 begun = time.process_time()
                 work(number)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import pandas as pd
 import pytest
 from sqlalchemy import select
 
+import lakefeed.registry as ln
 from lakefeed import Dataset, Provenance, collect_garbage
 from lakefeed.catalog.lake import Lake
 from lakefeed.records import record_changes as changes
@@ -89,4 +92,38 @@ def test_the_same_content_saved_by_eight_processes_at_once_is_one_record() -> No
     registry = Registry.open()
     assert {each.strip() for each in said} == {registry.query().one().uid}
     with registry.read() as connection:
+        assert connection.scalar(select(CLAIM.c.hash)) is None
+
+
+FACADE = """
+import sys
+import pandas as pd
+import lakefeed.registry as ln
+dataset = ln.Dataset(pd.DataFrame({"x": range(100)}), name="same", labels=["red", ln.ULabel("cat", type="Species")])
+dataset.save()
+file = ln.File("one.txt", key="one.txt")
+file.save()
+files = ln.Dataset([ln.File("one.txt"), ln.File("two.txt", labels=["part"])], name="files")
+files.save()
+first = ln.Dataset.filter(name="numbers").first()
+for step in range(2):
+    ln.Dataset(pd.DataFrame({"x": [int(sys.argv[1]) * 100 + step]}), is_new_version_of=first).save()
+print(dataset.uid, file.uid, files.uid, *(each.uid for each in files.files))
+"""
+
+
+def test_records_that_many_processes_save_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two"):
+        Path(f"{name}.txt").write_text(name)
+    first = ln.Dataset(pd.DataFrame({"x": [-1]}), name="numbers")
+    first.save()
+    printed = finish_all([Program(FACADE, number) for number in range(5)])
+    assert len(set(printed)) == 1
+    dataset = ln.Dataset.filter(name="same").one()
+    assert [(each.type, each.name) for each in dataset.labels] == [("", "red"), ("Species", "cat")]
+    assert ln.File.filter(latest=True).count() == 2
+    assert sorted(int(each.version) for each in first.versions) == list(range(1, 12))
+    assert [file.load() for file in ln.Dataset.filter(name="files").one().files] == ["one", "two"]
+    with Registry.open().read() as connection:
         assert connection.scalar(select(CLAIM.c.hash)) is None

@@ -23,7 +23,7 @@ from tests.sdk.test_garbage import age, collected
 
 pytestmark = pytest.mark.live
 
-STRIDES: Final = {"table": 7, "next version": 9, "list": 11, "folder": 11, "file": 4, "change": 1}
+STRIDES: Final = {"table": 13, "next version": 13, "list": 23, "folder": 23, "file": 5, "change": 1}
 """The share of the steps that every run tests, by what is saved. The soak tests all."""
 CASES: Final = [
     *(pytest.param(kind, stride, id=kind) for kind, stride in STRIDES.items()),
@@ -140,7 +140,7 @@ def check_after_losses(kind: str, names: set[str], folder: Path) -> None:
 
 def test_the_first_save_of_a_lake_is_killed_before_any_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for number in range(1, 60, 13):
+    for number in range(1, 60, 19):
         home = tmp_path / str(number)
         monkeypatch.setenv("LAKEFEED_HOME", str(home))
         if not is_killed(killed_save, str(tmp_path), "table", "first", number, number):

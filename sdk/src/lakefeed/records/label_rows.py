@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, bindparam, delete, select
 
 from lakefeed.catalog.version_uids import random_uid
-from lakefeed.records.inserts import chunks, insert_new, now_ms, pairs
+from lakefeed.records.inserts import chunks, insert_new, now_ms
 from lakefeed.records.record_tables import LABEL, RECORD_LABEL
 from lakefeed.records.text_search import fold
 
 LABEL_CHARACTERS = 8
+
+_FIND = select(LABEL.c.name, LABEL.c.uid).where(
+    LABEL.c.kind == bindparam("kind"), LABEL.c.name.in_(bindparam("names", expanding=True))
+)
 
 
 def ensure_labels(
@@ -40,8 +44,7 @@ def find_labels(connection: Connection, names: Sequence[str], kind: str = "") ->
     """Returns the uids of the labels that exist, by their names."""
     uids: dict[str, str] = {}
     for chunk in chunks(names):
-        query = select(LABEL.c.name, LABEL.c.uid).where(LABEL.c.kind == kind, LABEL.c.name.in_(chunk))
-        uids |= pairs(connection, query)
+        uids |= {row[0]: row[1] for row in connection.execute(_FIND, {"kind": kind, "names": chunk})}
     return uids
 
 

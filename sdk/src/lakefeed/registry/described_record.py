@@ -10,20 +10,19 @@ from lakefeed.records.version_rows import FILE_KIND
 from lakefeed.registry import chain_versions, query_results, record_lineage
 from lakefeed.registry.feature_records import FeatureSets
 from lakefeed.registry.label_records import RecordLabels
+from lakefeed.registry.queried_record import QueriedRecord
 from lakefeed.registry.record_base import Record
 from lakefeed.registry.run_records import Run, Transform, run_of, runs_with_input
 from lakefeed.registry.storage_records import Storage, User
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from lakefeed.catalog.lake import Lake
     from lakefeed.dataset import Dataset as Rows
     from lakefeed.provenance import Lineage
     from lakefeed.registry.query_results import Query
 
 
-class DescribedRecord(Record):
+class DescribedRecord(Record, QueriedRecord):
     """A record of a dataset or a file. `Dataset` and `File` inherit from it."""
 
     _kinds: ClassVar[tuple[str, ...]]
@@ -55,21 +54,6 @@ class DescribedRecord(Record):
         """
         record: Self = query_results.get_row(cls, cls._kinds, uid)
         return record
-
-    @classmethod
-    def search(cls, text: str, limit: int = 20) -> list[Self]:
-        """Returns the records that have every word of a text in their name, texts or labels, the best first.
-
-        Args:
-            text: the words.
-            limit: the most records to return.
-        """
-        return cls.filter().search(text).limit(limit).all()
-
-    @classmethod
-    def df(cls) -> pd.DataFrame:
-        """Returns all records that are not in the trash as a DataFrame."""
-        return cls.filter().df()
 
     @property
     def version(self) -> str:

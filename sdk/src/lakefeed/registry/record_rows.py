@@ -18,6 +18,11 @@ from lakefeed.records.visible_rows import LISTED
 RecordRow: TypeAlias = Mapping[str, Any]
 
 _OF_UID: Final = select(RECORD).where(RECORD.c.uid == bindparam("uid"))
+_CHAIN: Final = (
+    select(RECORD)
+    .where(RECORD.c.stem == bindparam("stem"), RECORD.c.presence != bindparam("pending"))
+    .order_by(RECORD.c.revision)
+)
 _LIVE: Final = (
     select(RECORD)
     .where(RECORD.c.hash == bindparam("hash"), RECORD.c.kind == bindparam("kind"), LISTED)
@@ -82,9 +87,9 @@ def rows_of_uids(connection: Connection, uids: Sequence[str]) -> list[RecordRow]
 
 def find_chain(lake: Lake, stem: str) -> list[RecordRow]:
     """Returns the rows of all versions of a chain that exist, oldest first, also those in the trash."""
-    exists = RECORD.c.presence != int(Presence.PENDING)
-    query = select(RECORD).where(RECORD.c.stem == stem, exists).order_by(RECORD.c.revision)
-    return read_rows(lake, query)
+    return Registry.open(lake).read_current(
+        lambda connection: plain_rows(connection.execute(_CHAIN, {"stem": stem, "pending": int(Presence.PENDING)}))
+    )
 
 
 def find_live(connection: Connection, hash: str, kind: str) -> list[RecordRow]:

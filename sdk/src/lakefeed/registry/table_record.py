@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from lakefeed._validate import check_text
 from lakefeed.catalog.lake import Lake
 from lakefeed.errors import RecordNotFoundError, quoted_list
 from lakefeed.records.entities import Entity
+from lakefeed.registry.queried_record import QueriedRecord
 from lakefeed.registry.query_results import Query, query_rows
 from lakefeed.registry.record_base import time_of
 
-if TYPE_CHECKING:
-    import pandas as pd
 
-
-class TableRecord:
+class TableRecord(QueriedRecord):
     """A record of a small registry.
 
     Class attributes: ``_entity`` is the kind of rows, ``_columns`` has the columns by field, ``_key`` is the field that
@@ -66,21 +64,6 @@ class TableRecord:
         aliases = {field: table.c[column] for field, column in cls._columns.items() if field not in fields}
         query = query_rows(Lake.current(), cls._entity, cls.__name__, cls._of_row, aliases)
         return query.filter(**lookups)  # type: ignore[return-value]
-
-    @classmethod
-    def search(cls, text: str, limit: int = 20) -> list[Self]:
-        """Returns the records that have every word of a text, the best first.
-
-        Args:
-            text: the words.
-            limit: the most records to return.
-        """
-        return cls.filter().search(text).limit(limit).all()
-
-    @classmethod
-    def df(cls) -> pd.DataFrame:
-        """Returns all records as a DataFrame."""
-        return cls.filter().df()
 
     @classmethod
     def get(cls, uid: str) -> Self:

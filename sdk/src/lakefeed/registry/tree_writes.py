@@ -111,7 +111,7 @@ class TreeWrite:
             CommitConflictError: other writers kept committing first. Nothing is written.
         """
         for _ in range(MAX_ATTEMPTS):
-            name = self.facts.dataset or next(candidate_names(self.lake, self.facts.name))
+            name = self.facts.dataset or self._free_name()
             used = used_labels(self.lake.table(name)) if self.facts.dataset is not None else []
             label = choose_label(self.facts.label, list(dict.fromkeys([*used, *self.facts.used])))
             try:
@@ -119,6 +119,9 @@ class TreeWrite:
             except TreeStateError:  # another process took the label or the name
                 continue
         raise CommitConflictError(f"other writers kept adding versions to {self.facts.name!r}; try again")
+
+    def _free_name(self) -> str:
+        return next(name for name in candidate_names(self.lake, self.facts.name) if not self.lake.exists(name))
 
     def _commit(self, name: str, label: str) -> WrittenVersion:
         full = name if "." in name else f"{self.lake.settings.catalog.namespace}.{name}"

@@ -107,7 +107,7 @@ class VersionFacts:
 
 
 def candidate_names(lake: Lake, name: str) -> Iterator[str]:
-    """Yields names for a new dataset that are free, the best first.
+    """Yields names for a new dataset, the best first. Another dataset may have one of them.
 
     A name of which a dataset was deleted is not used again, so that the first version has the number 1.
     """
@@ -116,5 +116,5 @@ def candidate_names(lake: Lake, name: str) -> Iterator[str]:
     numbered = (f"{short}-{number}" for number in range(2, MAX_NUMBER))
     drawn = (f"{short}-{secrets.token_hex(4)}" for _ in range(MAX_DRAWN))
     for candidate in chain([base], numbered, drawn):
-        if not lake.exists(candidate) and not lake.deletions(candidate):
+        if not lake.deletions(candidate):
             yield candidate
