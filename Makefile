@@ -46,7 +46,7 @@ wheel: ## the package of the SDK, built from the files in sdk/, in dist/
 	$(PYTHON) -m pip wheel --quiet --disable-pip-version-check --no-deps -w dist ./sdk
 	@ls dist/*.whl
 
-demo: $(INSTALLED) ## files to a trained model, through Dagster (about two minutes)
+demo: $(INSTALLED) ## files to a trained model, through Dagster (80 seconds on two cores)
 	$(call dagster_home,$(DEMO_HOME)/dagster)
 	$(DEMO_ENV) $(BIN)/python -m dataset_assets.demo $(ARGS)
 

@@ -1,14 +1,19 @@
 """The configuration of Sphinx. ``lakefeed_site.build`` copies it beside the pages."""
 
 import re
+from html import escape
+from textwrap import shorten
 from typing import Any
 
+from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.domains.python import PythonDomain
 
 import lakefeed
 from lakefeed_site.paths import SITE
 from lakefeed_site.source_pages import collect_source_pages, resolve_source_links
+
+DESCRIPTION_CHARACTERS = 160
 
 project = "lakefeed"
 author = "the lakefeed authors"
@@ -54,11 +59,28 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Adds the pages of source files, and the names of the house to fields."""
     app.connect("doctree-resolved", resolve_source_links)
     app.connect("html-collect-pages", collect_source_pages)
+    app.connect("html-page-context", describe_page)
     app.connect("autodoc-process-signature", hide_private_parameters)
     for field in PythonDomain.directives["attribute"].doc_field_types:
         if field.name == "variable":
             field.label = "Attributes"
     return {"parallel_read_safe": True, "parallel_write_safe": False}
+
+
+def describe_page(
+    _app: Sphinx, _page: str, _template: str, context: dict[str, Any], tree: nodes.document | None
+) -> None:
+    """Adds the beginning of a page as its description, which search engines and previews of links show."""
+    if tree is None:
+        return
+    text = " ".join(" ".join(each.astext() for each in tree.findall(nodes.paragraph) if _is_prose(each)).split())
+    context["metatags"] += (
+        f'<meta name="description" content="{escape(shorten(text, DESCRIPTION_CHARACTERS, placeholder=" …"))}">\n'
+    )
+
+
+def _is_prose(paragraph: nodes.paragraph) -> bool:
+    return not isinstance(paragraph.parent, nodes.entry | nodes.list_item)
 
 
 def hide_private_parameters(*event: Any) -> tuple[str, str] | None:

@@ -43,6 +43,11 @@ def test_a_module_that_was_deleted_is_not_in_the_next_wheel(tmp_path: Path) -> N
         "1.2.3", "Apache-2.0", ">=3.11",
     )  # fmt: skip
     assert metadata.get_payload().startswith("# lakefeed")
+    assert metadata["Name"] == "lakefeed"
+    assert metadata["Summary"]
+    assert {"Programming Language :: Python :: 3.11", "Typing :: Typed"} <= set(metadata.get_all("Classifier"))
+    # There is no address: none is invented, in no spelling that metadata has for one.
+    assert [metadata[each] for each in ("Project-URL", "Home-page", "Download-URL", "Author-email")] == [None] * 4
     assert set(metadata.get_all("Provides-Extra")) - {"all"} == set(
         re.findall(r"\w+", next(text for text in metadata.get_all("Requires-Dist") if "extra == \"all\"" in text)
         .partition("[")[2].partition("]")[0])
