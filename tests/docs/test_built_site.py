@@ -47,7 +47,8 @@ const description = document.querySelector("meta[name=description]");
 if (!description || description.content.length < 20) problems.push("no description");
 const levels = [...document.querySelectorAll("article :is(h1, h2, h3, h4, h5)")].map(each => Number(each.tagName[1]));
 if (levels.filter(level => level === 1).length !== 1) problems.push("not one h1");
-if (levels.some((level, index) => index && level > levels[index - 1] + 1)) problems.push("a level of headings is left out");
+if (levels.some((level, index) => index && level > levels[index - 1] + 1))
+  problems.push("a heading's level is left out");
 if (!document.title || !document.documentElement.lang) problems.push("no title or language");
 for (const image of document.images) {
   if (!image.alt) problems.push(`no text for ${image.src}`);
