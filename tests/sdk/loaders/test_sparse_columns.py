@@ -115,6 +115,17 @@ def test_a_row_that_is_not_one_is_an_error(wrong: Any, message: str) -> None:
         list(Dataset.from_arrow(table).to_torch(batch_size=2))
 
 
+def test_a_bad_row_is_the_error_of_its_batch() -> None:
+    good, schema = {"indices": [1, 3], "values": [1.0, 2.0]}, pa.schema([sparse_field("x", 4)])
+    for wrong in ({"indices": [2, 1], "values": [1.0, 2.0]}, {"indices": [9], "values": [1.0]}, None):
+        rows = Dataset.from_dict({"x": [good] * 7 + [wrong] + [good] * 2}, schema)
+        for forms in ({"sparse": "csr"}, {"sparse": "dense"}):
+            batches = iter(rows.to_torch(batch_size=2, **forms))  # type: ignore[arg-type]
+            assert [next(batches)["x"].shape[0] for _ in range(3)] == [2, 2, 2]
+            with pytest.raises(TypeMismatchError, match="'x'"):
+                next(batches)
+
+
 def test_nulls_of_other_rows_are_no_error() -> None:
     cells = [cell(DENSE[0]), {"indices": [1], "values": [None]}, cell(DENSE[2])]
     data = Dataset.from_arrow(pa.Table.from_pylist([{"id": id, "x": each} for id, each in enumerate(cells)], SCHEMA))

@@ -140,9 +140,9 @@ class Columns:
             if ragged == "jagged" and not copy and _is_ragged(column.type) and not _holds_null(column)
         }
         self._sparse_rows = {
-            field.name: _SparseRows(field.name, column, width, sparse)
+            field.name: whole_rows
             for field, column in zip(rows.schema, rows.columns, strict=True)
-            if (width := sparse_width(field)) is not None and not column.null_count
+            if (whole_rows := _sound_sparse_rows(field, column, sparse)) is not None
         }
         ready = self._arrays.keys() | self._jagged.keys() | self._sparse_rows.keys()
         rest = [name for name in rows.schema.names if name not in ready]
@@ -239,6 +239,17 @@ class _SparseRows:
         size = (stop - start, self._width)
         # The indices were checked.
         return torch.sparse_csr_tensor(parts[0], parts[1], parts[2], size, check_invariants=False, device="cpu")
+
+
+def _sound_sparse_rows(field: pa.Field[Any], column: Any, form: Sparse) -> _SparseRows | None:
+    """Returns the rows of a sparse column; None of another column, or if one is bad: its batch has the error."""
+    width = sparse_width(field)
+    if width is None or column.null_count:
+        return None
+    try:
+        return _SparseRows(field.name, column, width, form)
+    except TypeMismatchError:
+        return None
 
 
 class _Padded:
