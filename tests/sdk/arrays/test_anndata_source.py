@@ -13,14 +13,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-pytest.importorskip("anndata")
+anndata = pytest.importorskip("anndata")
 h5py = pytest.importorskip("h5py")
 torch = pytest.importorskip("torch")
 
 import pandas as pd  # noqa: E402
 import scipy.sparse  # noqa: E402
 
-from lakefeed import Dataset, World  # noqa: E402
+from lakefeed import Dataset, World, map_anndata  # noqa: E402
 from lakefeed.arrays.cell_matrix import DenseMatrix, SparseMatrix  # noqa: E402
 from lakefeed.errors import (  # noqa: E402
     ChangedFileError,
@@ -34,7 +34,7 @@ from lakefeed.errors import (  # noqa: E402
     UnsupportedError,
 )
 from lakefeed.sources import anndata_source  # noqa: E402
-from tests.sdk.arrays.h5ad_files import csr, matrix, write  # noqa: E402
+from tests.sdk.arrays.h5ad_files import annotated, csr, matrix, write  # noqa: E402
 from tests.sdk.web import serving  # noqa: E402
 
 WIDTH = 30
@@ -432,3 +432,39 @@ def test_files_at_urls_are_read_by_ranges(folder: Path, tmp_path: Path) -> None:
         site.files["/large.h5ad"] = content[:-1] + b"x"
         with pytest.raises(ChangedFileError, match=r"large\.h5ad"):
             cells.to_arrow()
+
+
+@pytest.mark.filterwarnings("ignore:The 'mode.chained_assignment' option")  # of anndata with pandas 3
+def test_cells_in_memory_are_those_of_their_file(tmp_path: Path) -> None:
+    values = matrix(70, 9)
+    stage = pd.Categorical(["late" if n % 2 else "early" for n in range(70)], ["early", "late"], ordered=True)
+    columns = {"cell": np.arange(70), "stage": stage, "note": pd.array([None, "a"] * 35, "string")}
+    for number, stored in enumerate((csr(values), values, scipy.sparse.csc_matrix(values), csr(values.astype("i8")))):
+        data = annotated(stored, columns, layers={"twice": csr(2 * values)})
+        path = tmp_path / f"{number}.h5ad"
+        if number != 2:  # a file must not be stored by columns
+            data.write_h5ad(path)
+            from_file = Dataset.from_anndata(path)
+            assert Dataset.from_anndata(data).schema.equals(from_file.schema)
+            assert Dataset.from_anndata(data).to_arrow().to_pylist() == from_file.to_arrow().to_pylist()
+        cells = Dataset.from_anndata(data, obs=["cell"]).shuffle(seed=1, window=16, global_=False)
+        for batch in cells.to_torch(batch_size=8):
+            assert (batch["X"].to_dense().numpy() == values[batch["cell"].numpy()]).all()
+        dense_rows = Dataset.from_anndata(data, layer="twice", x="dense", obs=[]).to_arrow()["X"].to_pylist()
+        assert (np.array(dense_rows) == 2 * values).all()
+        rows = map_anndata([data, data[10:20]], ["stage", "cell"], stream=bool(number % 2))
+        assert len(rows) == 80
+        assert (rows.encoders["stage"], rows[-1][2]) == ({"early": 0, "late": 1}, 19)
+        assert (rows[75][0] == values[15]).all()
+        assert (pickle.loads(pickle.dumps(rows))[3][0] == values[3]).all()
+    assert Dataset.from_anndata(data, x=None).schema.names == ["obs_names", *columns]
+    for read in (map_anndata, Dataset.from_anndata):
+        with pytest.raises(ColumnNotFoundError, match="no layer 'none'; its layers are"):
+            read(data, layer="none")
+        with pytest.raises(InvalidArgumentError, match=r"is in a file: give the path .*0\.h5ad"):
+            read(anndata.read_h5ad(tmp_path / "0.h5ad", backed="r"))
+        for store in (tmp_path / "a.zarr", "s3://bucket/a.zarr/"):
+            with pytest.raises(UnsupportedError, match=r"a\.zarr.* is a \.zarr store.*write_h5ad"):
+                read(store)
+    with pytest.raises(SchemaError, match="'X'"):
+        Dataset.from_anndata(annotated(values, {"X": columns["cell"]}))

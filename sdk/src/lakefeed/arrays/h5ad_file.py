@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -11,7 +12,8 @@ from lakefeed.arrays.cell_matrix import DenseMatrix, MatrixLayout, SparseMatrix,
 from lakefeed.arrays.chunked_array import ChunkCache, require_sound
 from lakefeed.arrays.hdf5_layout import format_errors, open_hdf5, require_library
 from lakefeed.arrays.obs_columns import text_values
-from lakefeed.errors import ColumnNotFoundError, FormatError
+from lakefeed.errors import ColumnNotFoundError, FormatError, UnsupportedError
+from lakefeed.storage.urls import display_url
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -130,9 +132,19 @@ class H5adFile:
 
 def locate_h5ad(file: Any) -> H5adFile:
     """Returns a .h5ad file whose name was checked, but not its content; see `open_h5ad`."""
+    require_no_zarr(file)
     source = byte_source(file)
     check_suffix(source, SUFFIXES)
     return H5adFile(source)
+
+
+def require_no_zarr(location: Any) -> None:
+    """Raises UnsupportedError if this is the path or URL of a .zarr store."""
+    if isinstance(location, str | os.PathLike) and str(os.fspath(location)).rstrip("/").lower().endswith(".zarr"):
+        name = display_url(os.fspath(location))
+        raise UnsupportedError(
+            f"{name} is a .zarr store, and .h5ad files can be read: anndata.read_zarr({name}).write_h5ad(…) writes one"
+        )
 
 
 def open_h5ad(file: Any) -> H5adFile:

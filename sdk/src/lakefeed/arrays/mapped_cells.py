@@ -20,13 +20,16 @@ from lakefeed.arrays.hdf5_layout import read_hdf5
 from lakefeed.arrays.joint_matrix import JointMatrix
 from lakefeed.arrays.label_columns import Encoder, LabelColumn, group_numbers, label_column
 from lakefeed.arrays.mapped_matrix import MappedMatrix
+from lakefeed.arrays.memory_cells import MemoryCells, is_anndata
 from lakefeed.arrays.variable_join import JoinVars, check_join, join_variables
 from lakefeed.errors import ClosedError, ColumnNotFoundError, InvalidArgumentError, RowIndexError, quoted_list
 
 if TYPE_CHECKING:
     import pandas as pd
+    from anndata import AnnData
 
-Files: TypeAlias = str | os.PathLike[str] | FileHandle | Iterable[str | os.PathLike[str] | FileHandle]
+AnyFile: TypeAlias = "str | os.PathLike[str] | FileHandle | AnnData"
+Files: TypeAlias = "AnyFile | Iterable[AnyFile]"
 Index: TypeAlias = int | slice | Sequence[int] | npt.NDArray[np.integer[Any]]
 
 CACHED_CHUNKS: Final = 64
@@ -49,7 +52,7 @@ class MappedCells:
 
     def __init__(
         self,
-        files: Sequence[H5adFile],
+        files: Sequence[H5adFile | MemoryCells],
         matrix: JointMatrix,
         var_names: Sequence[str],
         labels: dict[str, LabelColumn],
@@ -217,7 +220,8 @@ def map_anndata(
     into memory, so that rows in any order are fast.
 
     Args:
-        files: a path, a URL or a file of a dataset (`lakefeed.File`), or several, whose rows follow one another.
+        files: a path, a URL, a file of a dataset (`lakefeed.File`) or an AnnData object in memory, or several, whose
+            rows follow one another.
         label_keys: columns of obs that become labels.
         join_vars: how files are joined that have other variables: "auto" and "inner" take the variables that all files
             have, in the order of the first file; None requires equal ones.
@@ -258,7 +262,12 @@ def map_anndata(
         cache = ChunkCache(CACHED_CHUNKS, CACHED_BYTES)
         parts: list[Any] = [file.matrix(layer, cache) for file in opened]
     else:
-        parts = [MappedMatrix(file.source, layer, file.source.content_key()) for file in opened]
+        parts = [
+            file.matrix(layer)
+            if isinstance(file, MemoryCells)
+            else MappedMatrix(file.source, layer, file.source.content_key())
+            for file in opened
+        ]
     matrix = JointMatrix(parts, columns, len(var_names), value_type, sparse)
     return MappedCells(opened, matrix, var_names, labels, dict_rows)
 
@@ -271,12 +280,12 @@ def _are_rows(rows: Any) -> bool:
 
 
 def _check_files(files: Any) -> list[Any]:
-    if isinstance(files, str | os.PathLike | FileHandle):
+    if isinstance(files, str | os.PathLike | FileHandle) or is_anndata(files):
         return [files]
     listed = list(files) if isinstance(files, Iterable) and not isinstance(files, bytes | dict) else []
     if not listed:
         raise InvalidArgumentError(
-            f"files must be a path, a URL or a file of a dataset, or a list of them, got {files!r:.80}"
+            f"files must be a path, a URL, a file of a dataset, an AnnData object, or a list of them, got {files!r:.80}"
         )
     return listed
 
@@ -321,7 +330,7 @@ def _check_dtype(dtype: Any) -> np.dtype[Any]:
 class _Structure(NamedTuple):
     """What is read of a file before its rows."""
 
-    file: H5adFile
+    file: H5adFile | MemoryCells
     var_names: list[str]
     obs: pd.DataFrame
 
@@ -330,6 +339,10 @@ def _structures(locations: Sequence[Any], keys: Sequence[str], layer: str | None
     """Returns what is read of each file; raises errors of all its parts before a copy is made."""
 
     def read_structure(location: Any) -> _Structure:
+        if is_anndata(location):
+            cells = MemoryCells(location)
+            cells.matrix(layer)
+            return _Structure(cells, cells.var_names(), cells.obs(keys))
         file = locate_h5ad(location)
 
         def read(_: Any) -> _Structure:

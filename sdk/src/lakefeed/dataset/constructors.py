@@ -20,6 +20,7 @@ from lakefeed.sources import anndata_source, batch_source, file_source, folder_f
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
+    from anndata import AnnData
 
     from lakefeed.dataset.dataset import Dataset
     from lakefeed.plan import Source
@@ -248,7 +249,7 @@ class Constructors(Core):
     @classmethod
     def from_anndata(
         cls,
-        location: Locations,
+        location: Locations | AnnData,
         *,
         layer: str | None = None,
         x: Literal["sparse", "dense"] | None = "sparse",
@@ -263,7 +264,8 @@ class Constructors(Core):
         changes later is a `ChangedFileError`.
 
         Args:
-            location: one or several locations: a path, a glob, or a URL (``https://``, ``s3://``, …).
+            location: one or several locations: a path, a glob, or a URL (``https://``, ``s3://``, …); or an AnnData
+                object in memory.
             layer: the name of a layer, to read in place of ``X``.
             x: "sparse" for a sparse column (see `sparse_field`), "dense" for vectors, or None for no matrix.
             obs: the columns of obs to read. None reads all.
@@ -284,6 +286,10 @@ class Constructors(Core):
             >>> for batch in train.to_torch(batch_size=128):  # doctest: +SKIP
             ...     batch["X"]  # a torch.sparse_csr tensor
         """
+        from lakefeed.arrays import arrow_cells  # not on the way to a first row
+
+        if arrow_cells.is_anndata(location):
+            return cls.from_arrow(arrow_cells.cells_table(location, layer, x, obs))
         source = anndata_source.create_anndata_source(location, layer, x, obs, join_vars)
         return dataset_of(lake.Lake.current(), ops.Scan(source))
 

@@ -29,11 +29,6 @@ def import_anndata(method: str) -> Any:
         raise MissingDependencyError(f"{method} needs anndata: pip install 'lakefeed[anndata]'") from error
 
 
-def is_anndata(value: Any) -> bool:
-    """Returns whether this is an AnnData object. Does not import anndata."""
-    return any(kind.__name__ == "AnnData" and kind.__module__.startswith("anndata") for kind in type(value).__mro__)
-
-
 def write_h5ad(value: Any, path: Path) -> None:
     """Writes an AnnData as a file, without changing it. Equal objects make equal files."""
     anndata = import_anndata("save")

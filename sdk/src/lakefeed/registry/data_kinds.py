@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa
 
+from lakefeed.arrays.memory_cells import is_anndata
 from lakefeed.dataset import Dataset as Rows
 from lakefeed.errors import CredentialsError, InvalidArgumentError
-from lakefeed.registry.anndata_entry import is_anndata
 from lakefeed.storage.urls import display_url, expand_home, holds_credentials, local_path, suffix
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from lakefeed._validate import check_flag
+from lakefeed.arrays.memory_cells import is_anndata
 from lakefeed.errors import InvalidArgumentError
-from lakefeed.registry.anndata_entry import is_anndata
 from lakefeed.registry.data_kinds import TableData, check_data
 from lakefeed.registry.feature_records import Feature
 from lakefeed.registry.registry_fields import Field, check_field

@@ -10,20 +10,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from threading import Lock
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 
-from lakefeed._sparse import sparse_field
 from lakefeed._units import MIB
-from lakefeed._validate import check_text, is_list, list_names
+from lakefeed.arrays.arrow_cells import MatrixForm, X, check_columns, matrix_array, matrix_field
 from lakefeed.arrays.byte_sources import ByteSource, byte_source, check_suffix
 from lakefeed.arrays.cell_file import CellFile, MatrixFacts, read_cell_files
-from lakefeed.arrays.cell_matrix import CellMatrix, Positions, Rows, SparseRows
+from lakefeed.arrays.cell_matrix import CellMatrix, Positions, Rows
 from lakefeed.arrays.chunked_array import ChunkCache
 from lakefeed.arrays.decode_threads import map_in_threads
-from lakefeed.arrays.h5ad_file import SUFFIXES
+from lakefeed.arrays.h5ad_file import SUFFIXES, require_no_zarr
 from lakefeed.arrays.joint_matrix import JointMatrix
 from lakefeed.arrays.obs_columns import (
     OBS_NAMES,
@@ -45,10 +44,6 @@ from lakefeed.storage.listed_urls import is_remote
 from lakefeed.storage.remote.retrying_file import identity_at
 from lakefeed.storage.urls import display_url, redact
 
-MatrixForm: TypeAlias = Literal["sparse", "dense"]
-
-FORMS: Final[tuple[MatrixForm, ...]] = get_args(MatrixForm)
-X: Final = "X"
 FRAGMENT_BYTES: Final = 8 * MIB
 MAX_FRAGMENT_ROWS: Final = 1 << 16
 CACHED_BYTES: Final = 128 * MIB
@@ -236,8 +231,7 @@ class AnndataSource(RangedSource):
         return {each.name: _conform(values[each.name], each, url) for each in fields}
 
     def _matrix_values(self, url: str, column: pa.Field[Any], rows: Positions) -> pa.Array[Any]:
-        values = self._open.matrix(url).take(rows)
-        return _sparse_array(values, column.type) if isinstance(values, SparseRows) else _vectors(values, column.type)
+        return matrix_array(self._open.matrix(url).take(rows), column.type)
 
     @cached_property
     def _open(self) -> _OpenFiles:
@@ -330,20 +324,12 @@ def create_anndata_source(locations: Any, layer: Any, form: Any, obs: Any, join_
     paths = check_locations(locations, "from_anndata")
     if not paths:
         raise InvalidArgumentError(f"from_anndata needs at least one path, got {locations!r}")
+    for path in paths:
+        require_no_zarr(path)
     chain = next((path for path in paths if "::" in path), None)
     if chain is not None:
         raise InvalidArgumentError(f"from_anndata reads no files in archives: extract {display_url(chain)} first")
-    if form is not None and (not isinstance(form, str) or form not in FORMS):
-        raise InvalidArgumentError(f"x={form!r:.80}: the forms are {quoted_list(FORMS)}, and None to read no matrix")
-    if layer is not None and not check_text(layer, "layer"):
-        raise InvalidArgumentError("layer must be the name of a layer, got ''")
-    if layer is not None and form is None:
-        raise InvalidArgumentError(f"layer={layer!r} with x=None: a layer is read in place of X; give x=")
-    names = None if obs is None else list_names(obs)
-    if names == () and not (is_list(obs) and not list(obs)):
-        raise InvalidArgumentError(f"obs must be a list of column names, got {obs!r:.80}")
-    if names is not None and len(set(names)) < len(names):
-        raise InvalidArgumentError(f"obs={obs!r:.80}: name each column once")
+    names = check_columns(layer, form, obs)
     join = check_join(join_vars)
     urls = tuple(url for path in paths for url in expand_location(path, str))
     source = AnndataSource(urls, layer, form, names, join)
@@ -433,24 +419,4 @@ def _matrix_dtype(files: Any) -> np.dtype[Any]:
 
 
 def _matrix_field(form: MatrixForm, width: int, matrices: Sequence[MatrixFacts]) -> pa.Field[Any]:
-    kind = pa.from_numpy_dtype(np.result_type(*(facts.dtype for facts in matrices)))
-    if form == "sparse":
-        return sparse_field(X, width, kind, nullable=False)
-    return pa.field(X, pa.list_(pa.field("item", kind, nullable=False), width), nullable=False)
-
-
-def _sparse_array(rows: SparseRows, kind: Any) -> pa.Array[Any]:
-    offsets = pa.array(rows.indptr.astype(np.int32))
-    inner = {"indices": pa.array(rows.indices.astype(np.int32, copy=False)), "values": pa.array(rows.data)}
-    lists = [
-        pa.Array.from_buffers(each.type, len(offsets) - 1, [None, offsets.buffers()[1]], children=[inner[each.name]])
-        for each in kind
-    ]
-    array: pa.Array[Any] = pa.Array.from_buffers(kind, len(offsets) - 1, [None], children=lists)
-    return array
-
-
-def _vectors(rows: Any, kind: Any) -> pa.Array[Any]:
-    values = pa.array(np.ascontiguousarray(rows).reshape(-1))
-    array: pa.Array[Any] = pa.Array.from_buffers(kind, len(rows), [None], children=[values])
-    return array
+    return matrix_field(form, width, np.result_type(*(facts.dtype for facts in matrices)))
