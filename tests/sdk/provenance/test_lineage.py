@@ -125,11 +125,39 @@ def test_what_was_renamed_copied_trashed_deleted_or_expired_stays(home: Path) ->
     Dataset("team.raw").delete()
     assert labels(lineage("a", down=0)) == ["a v1", "make", "team.raw v1 trash"]
     assert labels(lineage("raw@1", up=0))[0] == "team.raw v1 trash"
+    save("first", 1)
+    for name in ("second", "third", "fourth"):
+        Dataset("first" if name == "second" else {"third": "second", "fourth": "third"}[name]).move(name)
+    assert [labels(lineage(each)) for each in ("first", "second", "third@1")] == [["fourth v1"]] * 3
     Dataset.empty_trash()
     assert labels(lineage("a", down=0)) == ["a v1", "make", "team.raw v1 deleted"]
     gone = {"team.raw v1 deleted", "team.raw v2 deleted"}
     users = {"make", "a v1", "b v1 deleted", "copied v1", "copied v2", "copied v3"}
     assert set(labels(lineage("team.raw", up=0))) == {*gone, *users}
+
+
+def test_an_expired_version_keeps_its_run_and_sources(home: Path) -> None:
+    save("source", 1)
+    for number in range(3):
+        with track(f"run {number}"):
+            Dataset("source").append_to("a") if number else Dataset("source").save("a")
+    lineage("a")  # the registry sees them
+    table = Lake.current().table("a")
+    table.maintenance.expire_snapshots().by_id(table.metadata.snapshots[0].snapshot_id).commit()
+    expected = ["a v3", "run 2", "source v1", "a v2", "run 1", "a v1 expired", "run 0"]
+    assert sorted(labels(lineage("a", down=0))) == sorted(expected)
+    assert labels(lineage("a@1", down=0)) == ["a v1 expired", "run 0", "source v1"]
+    with pytest.raises(VersionNotFoundError):
+        lineage("a@7")
+
+
+def test_pictures_of_names_and_parameters_that_are_odd_or_huge(home: Path) -> None:
+    save("a", 1)
+    with track("\x1b[31mred\x00", params={"text": "x" * 100_000, "list": list(range(100_000))}) as run:
+        pass
+    picture = lineage(run).svg
+    assert ElementTree.fromstring(picture) is not None
+    assert len(picture) < 10_000
 
 
 def test_code_is_one_node_in_and_outside_of_runs(home: Path) -> None:
@@ -309,9 +337,17 @@ def test_keyed_tables_and_damaged_ones(home: Path) -> None:
         assert table.scan("text").to_table().num_rows == 2
         save("out", 1)
     assert [(each.dataset, each.version) for each in run.inputs] == [("pages", Dataset("pages").version)]
+    words = connect().create_table("words", key_schema={"id": pa.int64()})
+    words.write({"id": [1], "word": ["b"]})
+    with track("enrich") as enriching:
+        table.enrich({"word": words["word"]}).apply()
+    assert sorted(each.dataset for each in enriching.inputs) == ["pages", "words"]
+    up = labels(lineage(table, down=0))
+    assert up[:2] == [f"pages v{Dataset('pages').version}", "enrich"]
+    assert f"words v{Dataset('words').version}" in up
     (metadata,) = (home / "warehouse").glob("*/lost*/metadata/*.metadata.json")
     metadata.write_text("damaged")
-    assert labels(lineage("out", down=0))[:3] == ["out v1", "scan", f"pages v{Dataset('pages').version}"]
+    assert labels(lineage("out", down=0))[:3] == ["out v1", "scan", "pages v2"]
     assert "fill" in labels(lineage("out", down=0))
     with pytest.raises(DatasetNotFoundError):
         lineage("lost")

@@ -121,7 +121,7 @@ from lakefeed import Dataset, track
 track(params={"a": 1})
 Dataset("a").append_to("a")
 if len(sys.argv) > 1:
-    raise ValueError("no")
+    raise {"fail": ValueError, "stop": KeyboardInterrupt}[sys.argv[1]]("no")
 """
 
 
@@ -129,7 +129,7 @@ def test_scripts_end_their_runs(home: Path, tmp_path: Path) -> None:
     save("a", 1)
     script = tmp_path / "train.py"
     script.write_text(SCRIPT)
-    for arguments, status in (([], "completed"), (["fail"], "failed")):
+    for arguments, status in (([], "completed"), (["fail"], "failed"), (["stop"], "aborted")):
         subprocess.run([sys.executable, str(script), *arguments], check=False, capture_output=True)
         version = Dataset("a").list_versions()[0]
         assert version.code is not None

@@ -14,6 +14,8 @@ from lakefeed.errors import SchemaError, quoted_list
 from lakefeed.keyed import keyed_scan
 from lakefeed.keyed.enrichment_commit import DerivedColumns, NoRowsError
 from lakefeed.keyed.enrichment_runs import EnrichmentOptions, EnrichmentRun
+from lakefeed.keyed.scan_source import origins_of
+from lakefeed.run import read_tracking
 from lakefeed.run.column_alignment import align_columns
 from lakefeed.run.save import Writing
 from lakefeed.run.write_context import write_context
@@ -90,6 +92,7 @@ class Enrichment:
         writing = Writing.of(options)
         lake, name = self._table.lake, self._table.identifier
         align_columns(lake, name)
+        read_tracking.track_origins(origins_of(self._scan.reader))
         derived = DerivedColumns(self._scan.reader, required=writing.fence is None)
         try:
             with write_context(lake) as before_commit:
@@ -146,6 +149,7 @@ class Enrichment:
             {'half': [5.0, 10.0]}
         """
         chosen = EnrichmentOptions(max_task_size, checkpoint_dump, shards, txn_dump)
+        read_tracking.track_origins(origins_of(self._scan.reader))
         version = EnrichmentRun(self._scan.reader, engine, chosen, Writing.of(options)).apply()
         return None if version is None else self._table.snapshot(version.version)
 

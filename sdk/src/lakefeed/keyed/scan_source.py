@@ -66,7 +66,7 @@ class ScanSource(RangedSource):
 
     @property
     def lineage(self) -> Lineage:
-        return Lineage(tuple(_origin(table) for table in self._reader.tables))
+        return Lineage(origins_of(self._reader))
 
     def count(self) -> int | None:
         if self.shards is not None:
@@ -138,6 +138,11 @@ def _count(keys: ScanReader, shard: Shard) -> int:
     if shard.cardinality is not None:
         return shard.cardinality
     return sum(batch.num_rows for batch in keys.ordered([shard.key_range]))
+
+
+def origins_of(reader: ScanReader) -> tuple[Origin, ...]:
+    """Returns the versions that a scan reads."""
+    return tuple(_origin(table) for table in reader.tables)
 
 
 def _origin(table: Any) -> Origin:

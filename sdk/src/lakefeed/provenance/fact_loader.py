@@ -76,11 +76,13 @@ class FactLoader:
             stems = {table_stem(each): each for each in self.tables}
             registry = RegistryFacts() if self._has_all else self._runs.facts(stems)
             self._index = OriginIndex(self.tables, registry)
+            self._index.add_names({each.uuid: each.names for each in self._ended or ()})
         return self._index
 
     def _load_commits(self, error: Exception) -> None:
         logger.warning("%s; the lineage has what the commits say", error)
         self.tables, self._has_all, self._index = lake_facts.read_tables(self.lake), True, None
+        self._ended = lake_facts.ended_tables(self.lake)
 
     def _load(self, connection: Connection, roots: Roots, up: int | None, down: int | None) -> None:
         reader = OriginReader(connection, self.lake.settings.catalog.namespace)

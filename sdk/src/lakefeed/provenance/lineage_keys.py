@@ -17,7 +17,7 @@ from lakefeed.errors import DatasetNotFoundError, InvalidArgumentError, quoted_l
 from lakefeed.plan import lineage as plan_lineage
 from lakefeed.provenance.fact_loader import Roots
 from lakefeed.provenance.origin_index import FileKey, OriginIndex, RunKey, VersionKey
-from lakefeed.records.origin_facts import canonical_run
+from lakefeed.records.origin_facts import TableFact, canonical_run
 from lakefeed.storage.disk.hashing import sha256_stream
 
 Key: TypeAlias = VersionKey | FileKey | RunKey
@@ -116,14 +116,9 @@ def _keys_of_plan(x: Core) -> list[VersionKey]:
 def _keys_of_text(lake: Lake, index: OriginIndex, text: str) -> list[Key]:
     name, at, pin = text.partition("@")
     tables = [index.tables[uuid] for uuid in index.names.get(name, ())]
-    present = [each for each in tables if each.state == "present" and each.name == name]
+    present = sorted((each for each in tables if each.state == "present"), key=lambda each: each.name != name)
     if present:
-        table = lake.table(name)
-        snapshot = versions.find_snapshot(table, _pin(pin)) if at else table.current_snapshot()
-        if snapshot is None:
-            raise DatasetNotFoundError(f"dataset {name!r} has no version yet, so it has no lineage")
-        number = number_of_snapshot(table, snapshot.snapshot_id)
-        return [VersionKey(present[0].uuid, number or 0)]
+        return [_key_of_dataset(lake, present[0], _pin(pin) if at else None)]
     if tables:
         numbers = {each.uuid: _numbers(index, each.uuid) for each in tables}
         chosen = _pin(pin) if at else None
@@ -146,6 +141,17 @@ def _keys_of_text(lake: Lake, index: OriginIndex, text: str) -> list[Key]:
     raise DatasetNotFoundError(
         f"no dataset, run or registered file {text!r:.200}; the datasets are {quoted_list(names)}.{near}"
     )
+
+
+def _key_of_dataset(lake: Lake, fact: TableFact, pin: int | str | None) -> VersionKey:
+    """Returns the key of the newest version of a dataset, or of that which is pinned, which may have expired."""
+    if isinstance(pin, int) and pin in fact.versions and fact.versions[pin].is_gone:
+        return VersionKey(fact.uuid, pin)
+    table = lake.table(fact.name)
+    snapshot = table.current_snapshot() if pin is None else versions.find_snapshot(table, pin)
+    if snapshot is None:
+        raise DatasetNotFoundError(f"dataset {fact.name!r} has no version yet, so it has no lineage")
+    return VersionKey(fact.uuid, number_of_snapshot(table, snapshot.snapshot_id) or 0)
 
 
 def _numbers(index: OriginIndex, table: str) -> list[int]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from lakefeed.provenance.graph_layers import arrange
 from lakefeed.provenance.lineage_graph import Lineage, LineageEdge, LineageNode
@@ -22,6 +23,10 @@ FILLS: Final[Mapping[str, tuple[str, str]]] = {
 }
 """The fill and the line of a box, by kind."""
 GONE: Final = ("deleted", "expired", "trash", "failed", "aborted", "lost")
+FACT_CHARS: Final = 200
+"""Characters of a fact, such as the parameters of a run, that a tooltip shows."""
+FORBIDDEN: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+"""Characters that XML does not have."""
 STYLE: Final = (
     "text{font-family:ui-sans-serif,system-ui,sans-serif;fill:#1f2933}"
     ".l{font-size:12px}.s{font-size:10px;fill:#616e7c}.e{fill:none;stroke:#9aa5b1;stroke-width:1.4}"
@@ -53,7 +58,7 @@ def draw_svg(lineage: Lineage) -> str:
     parts = [
         (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" '
-            f'height="{height:.0f}" role="img" aria-label="{escape(repr(lineage))}">'
+            f'height="{height:.0f}" role="img" aria-label="{_xml_text(repr(lineage))}">'
         ),
         f"<style>{STYLE}</style>",
         (
@@ -88,8 +93,8 @@ def _width(node: LineageNode) -> float:
     return max(len(_cut(node.label)), len(_caption(node)) * 0.85) * CHARACTER + 2 * PADDING
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= LABEL_CHARS else f"{text[: LABEL_CHARS - 1]}…"
+def _cut(text: str, most: int = LABEL_CHARS) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _caption(node: LineageNode) -> str:
@@ -108,17 +113,28 @@ def _draw_node(node: LineageNode, box: _Box, is_start: bool) -> str:
     dashes = ' stroke-dasharray="4 3"' if node.state in GONE else ""
     radius = 19 if node.kind == "run" else 4
     return (
-        f'<g><title>{escape(_title(node))}</title><rect x="{box.x:.1f}" y="{box.y:.1f}" width="{box.width:.1f}" '
+        f'<g><title>{_xml_text(_title(node))}</title><rect x="{box.x:.1f}" y="{box.y:.1f}" width="{box.width:.1f}" '
         f'height="{BOX_HEIGHT:.0f}" rx="{radius}" fill="{fill}" stroke="{line}" '
         f'stroke-width="{2.6 if is_start else 1.2}"{dashes}/>'
-        f'<text class="l" x="{box.x + PADDING:.1f}" y="{box.y + 16:.1f}">{escape(_cut(node.label))}</text>'
-        f'<text class="s" x="{box.x + PADDING:.1f}" y="{box.y + 30:.1f}">{escape(_caption(node))}</text></g>'
+        f'<text class="l" x="{box.x + PADDING:.1f}" y="{box.y + 16:.1f}">{_xml_text(_cut(node.label))}</text>'
+        f'<text class="s" x="{box.x + PADDING:.1f}" y="{box.y + 30:.1f}">{_xml_text(_caption(node))}</text></g>'
     )
 
 
 def _title(node: LineageNode) -> str:
-    lines = [node.label, *(f"{name}: {value}" for name, value in node.facts.items())]
-    return "\n".join(lines)
+    facts = (f"{name}: {_cut(_fact_text(value), FACT_CHARS)}" for name, value in node.facts.items())
+    return "\n".join([_cut(node.label, FACT_CHARS), *facts])
+
+
+def _fact_text(value: Any) -> str:
+    """Returns a fact as text. Of the values of parameters, the beginning suffices."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={_cut(str(each), FACT_CHARS)}" for name, each in value.items())
+    return str(value)
+
+
+def _xml_text(text: str) -> str:
+    return escape(FORBIDDEN.sub("\ufffd", text))
 
 
 def _draw_edge(edge: LineageEdge, boxes: Mapping[str, _Box]) -> str:

@@ -100,7 +100,7 @@ class LineageWalk:
         table, version = self.index.tables.get(key.table), self.index.version(key)
         read = self.index.reads.get(key)
         name = table.name if table is not None else read.dataset if read is not None else f"table {key.table}"
-        state = "deleted" if table is None else table.state
+        state = "unknown" if table is None else table.state  # of another lake, or deleted without a record
         facts: dict[str, Any] = {"table": key.table}
         if (version is None or version.is_gone) and state == "present":
             state = "expired"

@@ -60,6 +60,13 @@ class OriginIndex:
             for name in table.names:
                 self.names[name].append(uuid)
 
+    def add_names(self, names: Mapping[str, Iterable[str]]) -> None:
+        """Adds names that tables had, by the uuids of the tables. Unknown tables are left out."""
+        for uuid, former in names.items():
+            for name in former if uuid in self.tables else ():
+                if uuid not in self.names[name]:
+                    self.names[name].append(uuid)
+
     @cached_property
     def _snapshots(self) -> dict[int, list[VersionKey]]:
         """The versions by snapshot; a copy has the snapshots of its original."""

@@ -154,7 +154,7 @@ class Run:
     ) -> None:
         for inner in _begun_after(self):
             inner._end(_status_of(error))
-        self._end(_status_of(error), None if error is None else f"{type(error).__name__}: {error}"[:1000])
+        self._end(_status_of(error), _error_text(error))
 
     def __lakefeed_lineage__(self) -> tuple[RunKey, Lake]:
         return RunKey(self.id), self._lake
@@ -246,6 +246,10 @@ def _status_of(error: BaseException | None) -> RunStatus:
     return RunStatus.FAILED if isinstance(error, Exception | SystemExit) else RunStatus.ABORTED
 
 
+def _error_text(error: BaseException | None) -> str | None:
+    return None if error is None else f"{type(error).__name__}: {error}"[:1000]
+
+
 _running: dict[str, Run] = {}
 """The runs of this process that have not ended, oldest first."""
 
@@ -283,9 +287,10 @@ def _after_fork() -> None:
 
 
 def _end_all() -> None:
-    failed = getattr(sys, "last_value", None) is not None and "IPython" not in sys.modules
+    # In a notebook, the error of a cell does not end the program.
+    error = None if "IPython" in sys.modules else getattr(sys, "last_value", None)
     for run in reversed(list(_running.values())):
-        run._end(RunStatus.FAILED if failed else RunStatus.COMPLETED)
+        run._end(_status_of(error), _error_text(error))
 
 
 os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork)

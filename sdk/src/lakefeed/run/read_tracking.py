@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from lakefeed.catalog import current_run
 from lakefeed.catalog.current_run import VersionRead
 from lakefeed.ops import Shuffle
-from lakefeed.plan import Node, fingerprint
+from lakefeed.plan import Node, Origin, fingerprint
 from lakefeed.plan.source import Source
 from lakefeed.plan.walk import nodes
 from lakefeed.sources import iceberg_source
@@ -45,6 +45,16 @@ def track_reads(plan: Node, epoch: int | None = None) -> None:
         if state.needs((each.table, each.version), each.since, seed, epoch):
             text = fingerprint(plan) if text is None else text
             state.add(VersionRead(*each, plan=text, seed=seed, epoch=epoch))
+
+
+def track_origins(origins: Iterable[Origin]) -> None:
+    """Tells the current run that versions are read without a plan. Outside of a run it does nothing."""
+    state = current_run.current_state()
+    if state is None:
+        return
+    for each in origins:
+        if each.version and state.needs((each.table_uuid, each.version), each.from_version, None, None):
+            state.add(VersionRead(each.dataset, each.table_uuid, each.version, each.snapshot_id, each.from_version))
 
 
 def _versions(source: Source) -> Iterator[_Version]:
