@@ -24,8 +24,8 @@ class LineageNode:
         name: the name of the dataset, run, code or file.
         label: a short text for people, such as "photos v7".
         version: the number of the version; None for other kinds.
-        state: for a version "present", "trash", "expired", "deleted", or "unknown" of another lake; for a file "present",
-            "trash" or "deleted"; for a run its status; else "present".
+        state: for a version "present", "trash", "expired", "deleted", or "unknown" of another lake; for a file
+            "present", "trash" or "deleted"; for a run its status; else "present".
         steps: the number of steps from the node that was asked for: negative for what it was made of, positive for
             what was made of it.
         at: the time of its commit, beginning or registration, in milliseconds since 1970 (UTC); None if unknown.

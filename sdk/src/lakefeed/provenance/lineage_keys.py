@@ -145,12 +145,14 @@ def _keys_of_text(lake: Lake, index: OriginIndex, text: str) -> list[Key]:
 
 def _key_of_dataset(lake: Lake, fact: TableFact, pin: int | str | None) -> VersionKey:
     """Returns the key of the newest version of a dataset, or of that which is pinned, which may have expired."""
-    if isinstance(pin, int) and pin in fact.versions and fact.versions[pin].is_gone:
-        return VersionKey(fact.uuid, pin)
-    table = lake.table(fact.name)
-    snapshot = table.current_snapshot() if pin is None else versions.find_snapshot(table, pin)
-    if snapshot is None:
+    newest = max((number for number, version in fact.versions.items() if not version.is_gone), default=None)
+    if pin is None and newest is None:
         raise DatasetNotFoundError(f"dataset {fact.name!r} has no version yet, so it has no lineage")
+    number = newest if pin is None else pin
+    if number in fact.versions:
+        return VersionKey(fact.uuid, int(number))
+    table = lake.table(fact.name)
+    snapshot = versions.find_snapshot(table, number or 0)
     return VersionKey(fact.uuid, number_of_snapshot(table, snapshot.snapshot_id) or 0)
 
 
