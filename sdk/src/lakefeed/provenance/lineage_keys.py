@@ -149,8 +149,8 @@ def _key_of_dataset(lake: Lake, fact: TableFact, pin: int | str | None) -> Versi
     if pin is None and newest is None:
         raise DatasetNotFoundError(f"dataset {fact.name!r} has no version yet, so it has no lineage")
     number = newest if pin is None else pin
-    if number in fact.versions:
-        return VersionKey(fact.uuid, int(number))
+    if isinstance(number, int) and number in fact.versions:
+        return VersionKey(fact.uuid, number)
     table = lake.table(fact.name)
     snapshot = versions.find_snapshot(table, number or 0)
     return VersionKey(fact.uuid, number_of_snapshot(table, snapshot.snapshot_id) or 0)
