@@ -163,7 +163,9 @@ SPACE = Kind(lambda value: is_whole(value) and value >= 1, (0,))
 PROVENANCE = Kind(lambda value: value is None, ("me", {"run": "r"}, Provenance))
 FENCE = Kind(lambda value: value is None, ("key", ("key", None, "1"), Fence))
 WORLD = Kind(lambda value: value is None, (World, (0, 1), {"rank": 0}))
-FOLDER = Kind(lambda value: value is None or value == "text", ("nul\0byte",))
+IMPOSSIBLE = ("nul\0byte", "half\ud800pair", "long" * 100, "pic.bin/below", "loop")
+"""Paths at which nothing can be, so that nothing is read or written there. ``loop`` is a link to itself."""
+FOLDER = Kind(lambda value: value is None or value == "text", IMPOSSIBLE)
 
 # What an argument of that name is everywhere, if a call does not say otherwise.
 USUAL: dict[str, Kind] = {
@@ -253,7 +255,7 @@ TREES: dict[bool, FileTree] = {}
 TITLE = Kind(lambda value: value == "text", ("a\nb", "a\0", "a" * 2_000))
 TAGS = Kind(lambda value: value is None or value in ("text", []) or value == {"a"}, ([""], ["a\n"]))
 TREE_ID = Kind(lambda value: value is None, ("photos", "p.tree@", "p.tree@v99", "p.tree@0123456789ab", "a.b.c@v1"))
-LOCAL = Kind(lambda value: value == "text", ("gone", "nul\0byte", Path("gone")))
+LOCAL = Kind(lambda value: value == "text", ("gone", Path("gone"), *IMPOSSIBLE))
 IN_TREE = Kind(lambda value: value is None or value in ("text", ""), ("..", "a/../b", "a\nb"))
 PATTERNS = Kind(lambda value: value in (None, "text") or value == {"a"}, ("", "..", ["a", ""]))
 FOREIGN_ID = Kind(lambda value: value is None, ("photos", "p.tree@", "a.b.c@v1"))
@@ -280,7 +282,11 @@ TABLES = Kind(lambda value: value is None or value == {}, ({"b": 1}, {"data": No
 DATASETS = Kind(lambda value: False, ([Dataset], [1], "there", ["there"]))
 OTHER = Kind(lambda value: False, ("there", Dataset, pa.table({"a": [1]})))
 LOCATIONS = Kind(
-    lambda value: False, ("gone.csv", "gone-*.csv", "x.unknown", ["gone.csv"], "ftp2://x/y.csv", "nul\0.csv")
+    lambda value: False,
+    (
+        *("gone.csv", "gone-*.csv", "x.unknown", ["gone.csv"], "ftp2://x/y.csv", "half\ud800/*.csv"),
+        *(f"{path}.csv" for path in IMPOSSIBLE),
+    ),
 )
 OBS = Kind(lambda value: value is None or isinstance(value, str) or value in ([], {"a"}), (["a", "a"],))
 EXPRESSION = Kind(lambda value: False, ("a >", "aa > 1", "a = 'x'", "s > 1", "a; drop", "(" * 500, "a > 1 or", "\0"))
@@ -352,7 +358,7 @@ CALLS: dict[str, Call] = {
     "lineage": Call(lineage, {"x": "there"}, {"x": Kind(lambda value: False),
                                               "up": optional(WHOLE), "down": optional(WHOLE)}),
     "Run.log_file": run_call("log_file", {"path": "pic.bin"}, key=Kind(lambda value: value in (None, "text"), ("a/",)),
-                             path=Kind(lambda value: False, ("gone", "nul\0byte", Path("rows")))),
+                             path=Kind(lambda value: False, ("gone", Path("rows"), *IMPOSSIBLE))),
     "Run.finish": run_call("finish", {}, status=one_of("completed", "failed", "aborted", bad=("done", "running"))),
     "connect": Call(connect, {}, {"settings": Kind(lambda value: value is None, (Settings, {})),
                                   "overrides": Kind(lambda value: value is None or value == {},
@@ -423,7 +429,7 @@ CALLS: dict[str, Call] = {
          "x": one_of("sparse", "dense", None, bad=("csr", "Dense")), "obs": OBS,
          "join_vars": one_of("auto", "inner", None, bad=("outer", "Auto"))}),
     "Dataset.from_folder": Call(Dataset.from_folder, {"folder": "."},
-                                {"folder": Kind(lambda value: False, ("gone", "pic.bin", "s3://x/y", "nul\0")),
+                                {"folder": Kind(lambda value: False, ("gone", "pic.bin", "s3://x/y", *IMPOSSIBLE)),
                                  "label": one_of(None, "parent", bad=("Parent", "grandparent"))}),
     "Dataset.rows": of("rows"),
     "Dataset.batches": of("batches", size=optional(COUNT), format=one_of("dict", "arrow", bad=("numpy", "Arrow"))),
@@ -434,7 +440,7 @@ CALLS: dict[str, Call] = {
     "Dataset.to_tensors": of("to_tensors"),
     "Dataset.to_huggingface": of("to_huggingface", streaming=FLAG),
     "Dataset.to_mds": of("to_mds", {"folder": "shards"},
-                         folder=Kind(lambda value: value == "text", ("nul\0byte", ".", "rows.csv", "https://x/y")),
+                         folder=Kind(lambda value: value == "text", (".", "rows.csv", "https://x/y", *IMPOSSIBLE)),
                          size_limit=Kind(lambda value: value is None or (is_whole(value) and 0 < value < 1 << 32),
                                          (0, 1 << 32, "5tb")),
                          compression=one_of("zstd", "gz:1", "snappy", None, bad=("lz4", "zstd:99")),
@@ -543,7 +549,7 @@ CALLS: dict[str, Call] = {
     "FileTree.remove_files": tree_call("remove_files", {"dataset_path": "a"},
                                        dataset_path=Kind(lambda value: value == "text", ("", "..", "a/.."))),
     "FileTree.sync_folder": tree_call("sync_folder", {"local_path": "rows"},
-                                      local_path=Kind(lambda value: False, ("gone", "rows.csv", "nul\0"))),
+                                      local_path=Kind(lambda value: False, ("gone", "rows.csv", *IMPOSSIBLE))),
     "FileTree.upload": tree_call("upload", show_progress=FLAG, compression=Kind(lambda value: True)),
     "FileTree.finalize": tree_call("finalize", final=True, auto_upload=FLAG, verbose=FLAG,
                                    raise_on_error=FLAG),
@@ -554,10 +560,10 @@ CALLS: dict[str, Call] = {
                                          use_soft_links=SIGNAL),
     "FileTree.get_mutable_local_copy": tree_call(
         "get_mutable_local_copy", {"target_folder": "rows", "part": 0, "num_parts": 2}, final=True,
-        target_folder=Kind(lambda value: value == "text", ("rows", "pic.bin", "nul\0")), overwrite=FLAG),
+        target_folder=Kind(lambda value: value == "text", ("rows", "pic.bin", *IMPOSSIBLE)), overwrite=FLAG),
     "FileTree.verify_dataset_hash": tree_call(
         "verify_dataset_hash", final=True, skip_hash=FLAG,
-        local_copy_path=Kind(lambda value: value is None, ("gone", "pic.bin", "nul\0"))),
+        local_copy_path=Kind(lambda value: value is None, ("gone", "pic.bin", *IMPOSSIBLE))),
     "FileTree.list_files": tree_call("list_files", final=True, dataset_path=PATTERNS, dataset_id=FOREIGN_ID),
     "FileTree.list_added_files": tree_call("list_added_files", final=True),
     "FileTree.list_removed_files": tree_call("list_removed_files", final=True),
@@ -604,7 +610,7 @@ CALLS: dict[str, Call] = {
     "Term.ends_with": Call(col("s").ends_with, {"suffix": "a"}, {"suffix": TEXT}),
     "Term.contains": Call(col("s").contains, {"part": "a"}, {"part": TEXT}),
     "map_anndata": Call(map_anndata, {"files": "cells.h5ad", "stream": True}, {
-        "files": Kind(lambda value: False, ("gone.h5ad", "rows.csv", ["cells.h5ad", "gone.h5ad"])),
+        "files": Kind(lambda value: False, ("gone.h5ad", "rows.csv", ["cells.h5ad", "gone.h5ad"], *IMPOSSIBLE)),
         "label_keys": Kind(lambda value: value is None or value == []),
         "join_vars": one_of("auto", "inner", None, bad=("outer",)), "encode_labels": FLAG, "parallel": FLAG,
         "stream": FLAG, "layer": Kind(lambda value: value is None), "sparse": FLAG, "dict_rows": FLAG,
@@ -675,6 +681,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "work" / "rows.csv").write_text("a,s\n1,x\n")
     (folder / "work" / "rows" / "rows.csv").write_text("a,s\n1,x\n")
     (folder / "work" / "pic.bin").write_bytes(b"picture")
+    (folder / "work" / "loop").symlink_to("loop")
     write_cells(folder / "work" / "cells.h5ad")
     MAPPED.append(map_anndata(folder / "work" / "cells.h5ad", stream=True))
     return folder
@@ -771,6 +778,7 @@ def clues(argument: str, value: Any) -> list[str]:
     """One of these a message must hold: the argument's name, or something of the value."""
     parts = list(value) if isinstance(value, list | dict | set) else []
     parts += value.names if isinstance(value, pa.Schema) else value.column_names if isinstance(value, pa.Table) else []
+    parts += [value] if isinstance(value, str) and value in IMPOSSIBLE else []  # messages have the absolute path
     return [argument, SAID_OTHERWISE.get(argument, argument), repr(value)[:20], type(value).__name__, *map(str, parts)]
 
 

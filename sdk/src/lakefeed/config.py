@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from lakefeed import _paths
 from lakefeed._units import GIB, MIB
 from lakefeed._variables import SETTINGS_PREFIX, check_variables, did_you_mean, is_near, setting_names
 from lakefeed.errors import ConfigError
@@ -180,6 +181,7 @@ class Settings(BaseModel):
     def __init__(self, **values: Any) -> None:
         written = _merged(_file_values(_config_file()), _environment_values(type(self)))
         super().__init__(**_merged(written, values))
+        _check_folders(self)
 
     @classmethod
     def load(cls, **overrides: Any) -> Self:
@@ -265,6 +267,25 @@ def override_settings(settings: Settings, overrides: Mapping[str, Any]) -> Setti
         raise ConfigError(f"invalid settings: {_reasons(type(settings), error, given, {})}") from None
 
 
+def _check_folders(settings: Settings) -> None:
+    """Checks that the local folders can exist.
+
+    Raises:
+        ConfigError: a part of a path is a file, or too long, or its links lead in a circle.
+    """
+    folders = {
+        "home": str(settings.home),
+        "cache_dir": str(settings.cache),
+        "catalog.warehouse": settings.warehouse,
+        "blobs.url": settings.blob_url,
+    }
+    for name, folder in folders.items():
+        path = folder.removeprefix("file://")
+        reason = "" if "://" in path else _paths.explain_missing(path)
+        if reason:
+            raise ConfigError(f"{name}={path!r} cannot be a folder{reason}")
+
+
 def _merged(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(values)
     for name, value in given.items():
@@ -324,11 +345,11 @@ def _home() -> Path:
 def _config_file() -> Path | None:
     named = os.environ.get("LAKEFEED_CONFIG")
     if named:
-        if not Path(named).is_file():
+        if not _paths.is_file(named):
             raise ConfigError(f"LAKEFEED_CONFIG names {named!r}, which is not a file")
         return Path(named)
     paths = (Path.cwd() / CONFIG_FILE, _home() / CONFIG_FILE)
-    return next((path for path in paths if path.is_file()), None)
+    return next((path for path in paths if _paths.is_file(path)), None)
 
 
 def _file_values(file: Path | None) -> dict[str, Any]:

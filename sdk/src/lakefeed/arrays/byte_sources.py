@@ -15,6 +15,7 @@ from threading import BoundedSemaphore
 from time import time_ns
 from typing import Any, BinaryIO, Final, Protocol, cast, runtime_checkable
 
+from lakefeed import _paths
 from lakefeed._units import KIB
 from lakefeed.arrays.decode_threads import thread_count
 from lakefeed.config import Settings
@@ -229,7 +230,7 @@ def byte_source(file: Any, states: Identities | None = None) -> ByteSource:
 
 
 def _source_at(url: Any, states: Identities) -> ByteSource:
-    if not isinstance(url, str) or not url or "\0" in url:
+    if not isinstance(url, str) or not _paths.is_storable(url):
         raise InvalidArgumentError(f"a file must be a path, a URL or a file of a dataset, got {url!r:.80}")
     path = local_path(url)
     if path is not None:

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, ClassVar, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lakefeed import _paths
 from lakefeed.errors import InvalidArgumentError, UnsupportedError
 from lakefeed.storage.disk.atomic_write import new_file, publish, sync_directories, sync_file
 from lakefeed.storage.disk.disk_errors import discard
@@ -153,8 +154,9 @@ def _parquet_writer(sink: BinaryIO, schema: pa.Schema) -> Iterator[pq.ParquetWri
         writer.is_open = False
 
 
-def check_folder(path: Any, method: str) -> str | os.PathLike[str] | None:
+def check_folder(path: Any, method: str) -> str | None:
     """Returns the path of a folder, or None."""
-    if path is not None and (not isinstance(path, str | os.PathLike) or "\0" in os.fspath(path) or not os.fspath(path)):
+    text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
+    if path is not None and (not isinstance(text, str) or not _paths.is_storable(text)):
         raise InvalidArgumentError(f"{method}(path={path!r:.80}): give the path of a folder, or None")
-    return path
+    return text

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from lakefeed import _paths
 from lakefeed.caching.atomic_folder import Folder, Group, Manifest
 from lakefeed.caching.cache_files import fetch_files
 from lakefeed.caching.plan_structure import identities, structure
@@ -76,9 +77,9 @@ def _pins(folder: Folder, settings: Settings) -> Path:
 
 def _check_free(folder: Folder) -> None:
     """Nothing of anybody else's is overwritten, whatever the caller says."""
-    if folder.path.exists() and not folder.path.is_dir():
+    if _paths.exists(folder.path) and not _paths.is_folder(folder.path):
         raise InvalidArgumentError(f"cache(path={str(folder.path)!r}): there is a file; give the path of a folder")
-    if folder.path.is_dir() and any(not _ours(path) for path in folder.path.iterdir()):
+    if _paths.is_folder(folder.path) and any(not _ours(path) for path in folder.path.iterdir()):
         raise InvalidArgumentError(
             f"cache(path={str(folder.path)!r}): the folder holds other files; give a new or empty one"
         )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import quote
 
+from lakefeed import _paths
 from lakefeed.catalog.durability import local_path
 from lakefeed.catalog.path_roots import ROOTS_PROPERTY, Roots
 from lakefeed.catalog.relocation import locate_warehouse
@@ -100,8 +101,8 @@ def _sqlite_file(settings: Settings) -> Path | None:
         return None
     if local_path(settings.warehouse) is not None and re.search("[#?]", settings.warehouse):
         return None
-    database = Path(match[1]).resolve()
-    return database if database.is_file() else None
+    database = _paths.resolve(match[1])
+    return database if _paths.is_file(database) else None
 
 
 def _query(database: Path, statement: str, *parameters: str) -> list[tuple[Any, ...]]:

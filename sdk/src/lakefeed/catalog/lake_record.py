@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from lakefeed import _paths
+
 TABLE: Final = "lakefeed_lake"
 KEY: Final = "record"
 LOCK_TIMEOUT_SECONDS: Final = 60.0
@@ -41,7 +43,7 @@ class LakeRecord:
 
 def read_record(database: Path) -> LakeRecord | None:
     """Returns the record in a catalog; None if there is none, or no catalog."""
-    if not database.is_file():
+    if not _paths.is_file(database):
         return None
     try:
         with _connect(database) as connection:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from lakefeed import _paths
 from lakefeed.catalog.lake_record import LakeRecord, change_record, read_record
 from lakefeed.catalog.path_roots import ROOTS_PROPERTY, Roots, plain_path
 
@@ -60,7 +61,7 @@ class LakeHome:
     @property
     def warehouse_folder(self) -> Path:
         """The folder of the warehouse, with symbolic links resolved."""
-        return Path(self.warehouse).resolve()
+        return _paths.resolve(self.warehouse)
 
     @property
     def contains_warehouse(self) -> bool:

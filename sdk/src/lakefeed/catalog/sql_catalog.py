@@ -25,6 +25,7 @@ from sqlalchemy import Select, bindparam, delete, exists, insert, make_url, or_,
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from lakefeed import _paths
 from lakefeed.catalog.database_connection import is_disconnect, open_engine, require_file, retry_reads
 from lakefeed.catalog.durability import sync_files, sync_folder
 from lakefeed.catalog.file_io import actual_location, open_io
@@ -78,7 +79,7 @@ class LakeSqlCatalog(SqlCatalog):
         """The SQLite file of the catalog, with symbolic links resolved; None for other databases."""
         url = make_url(str(self.properties["uri"]))
         name = url.database if url.get_backend_name() == "sqlite" else None
-        return None if not name or name == ":memory:" or name.startswith("file:") else Path(name).resolve()
+        return None if not name or name == ":memory:" or name.startswith("file:") else _paths.resolve(name)
 
     def locate(self, warehouse: str) -> None:
         """Sets the path roots of a lake that may have been moved or copied, and the ownership of its warehouse."""
@@ -87,7 +88,7 @@ class LakeSqlCatalog(SqlCatalog):
             return
         root, properties = locate_warehouse(database, warehouse, lambda: [location for *_, location in self.heads()])
         self.properties.update(properties)
-        local = None if path is None else Path(path).resolve()
+        local = None if path is None else _paths.resolve(path)
         self._ownership = Ownership(database, warehouse, local, root, lambda: self._load_file_io(location=warehouse))
 
     def require_owner(self) -> None:
@@ -259,16 +260,16 @@ class LakeSqlCatalog(SqlCatalog):
         if self.file is not None and location not in self._claimed:
             actual = Roots.parse(self.properties.get(ROOTS_PROPERTY)).actual(location)
             path = plain_path(actual)
-            local = None if path is None else Path(path).resolve()
+            local = None if path is None else _paths.resolve(path)
             Ownership(self.file, actual, local, location, lambda: self._load_file_io(location=actual)).check()
             self._claimed.add(location)
 
     def add_root(self, root: str) -> None:
         """Records a local root of tables that is in the folder of the catalog, so that it moves with the lake."""
         path = plain_path(root)
-        if self.file is None or path is None or not Path(path).resolve().is_relative_to(self.file.parent):
+        if self.file is None or path is None or not _paths.resolve(path).is_relative_to(self.file.parent):
             return
-        folder = str(Path(path).resolve().relative_to(self.file.parent))
+        folder = str(_paths.resolve(path).relative_to(self.file.parent))
         change_record(self.file, lambda record: record.with_roots({path: folder}))
 
     def _load_current(self, table: Table) -> Table | None:

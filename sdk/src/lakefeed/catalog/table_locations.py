@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchPropertyException
 
+from lakefeed import _paths
 from lakefeed._validate import check_text
 from lakefeed.catalog.durability import local_path
 from lakefeed.catalog.file_io import actual_location, open_io
@@ -68,7 +69,7 @@ def _local_root(path: str, shown: str) -> Path:
     # Parsed as a URL, a path with these characters ends there.
     if not folder.is_absolute() or ".." in folder.parts or re.search("[#?]", path):
         raise InvalidArgumentError(f"root_uri {shown!r} must be an absolute path without '..', '#' and '?'")
-    if folder.exists() and not folder.is_dir():
+    if _paths.exists(folder) and not _paths.is_folder(folder):
         raise InvalidArgumentError(f"root_uri {shown!r} is a file; name a folder")
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import click
 
-from lakefeed import errors
+from lakefeed import _paths, errors
 from lakefeed._variables import did_you_mean
 from lakefeed.ingest import Source
 from lakefeed.routines import Routine, with_neighbours
@@ -109,11 +109,11 @@ def _check_names(kind: str, names: Sequence[str]) -> None:
 
 def _load_modules(location: str) -> Iterator[ModuleType]:
     path = Path(location)
-    if path.is_dir():
+    if _paths.is_folder(path):
         for file in sorted(path.glob("*.py")):
             yield _load(str(file), lambda file=file: _import_file(file))  # type: ignore[misc]  # the default is the file
-    elif path.suffix == ".py" or path.is_file():
-        if not path.is_file():
+    elif path.suffix == ".py" or _paths.is_file(path):
+        if not _paths.is_file(path):
             raise errors.MissingFileError(f"{location!r} does not exist")
         yield _load(location, lambda: _import_file(path))
     elif all(part.isidentifier() for part in location.split(".")):

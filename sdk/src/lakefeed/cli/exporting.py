@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from lakefeed import errors
+from lakefeed import _paths, errors
 from lakefeed.cli.cell_text import to_json
 from lakefeed.cli.progress_bar import show_progress
 from lakefeed.cli.rows import group
@@ -43,7 +43,7 @@ def export_file(rows: Dataset, target: Path, *, replace: bool = False) -> int:
             f"{str(target)!r}: unknown format; choose from {', '.join(WRITERS)}, or {', '.join(TEXT_SUFFIXES)} "
             f"followed by {', '.join(COMPRESSIONS)}, or give --files for a folder"
         )
-    if target.is_dir() or (target.exists() and not replace):
+    if _paths.is_folder(target) or (_paths.exists(target) and not replace):
         raise errors.InvalidArgumentError(f"{str(target)!r} exists; choose another name, or replace it with --force")
     number = 0
 
@@ -164,7 +164,7 @@ def export_folder(rows: Dataset, target: Path) -> int:
         InvalidArgumentError: the folder exists and is not empty.
         FileError: a file cannot be read.
     """
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    if _paths.exists(target) and (not _paths.is_folder(target) or any(target.iterdir())):
         raise errors.InvalidArgumentError(f"{str(target)!r} exists and is not an empty folder; choose another name")
     number = 0
     with _complete(target) as folder, ThreadPoolExecutor(THREADS) as pool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import lakefeed
+from lakefeed import _paths
 
 if TYPE_CHECKING:
     from lakefeed import Dataset
@@ -29,15 +30,15 @@ def list_files(locations: Sequence[str]) -> list[str]:
         path = Path(location)
         if "://" in location or "::" in location:
             files.append(location)
-        elif not path.exists() and any(mark in location for mark in "*?["):
+        elif not _paths.exists(path) and any(mark in location for mark in "*?["):
             paths = glob(location, recursive=True)  # noqa: PTH207 - a path stays as relative as the pattern
-            matches = sorted(each for each in paths if Path(each).is_file())
+            matches = sorted(each for each in paths if _paths.is_file(each))
             if not matches:
                 raise lakefeed.errors.MissingFileError(f"no file matches {location!r}")
             files += matches
-        elif path.is_dir():
+        elif _paths.is_folder(path):
             files += _files_below(path)
-        elif path.exists():
+        elif _paths.exists(path):
             files.append(location)
         else:
             raise lakefeed.errors.MissingFileError(f"{location!r} does not exist")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import pyarrow as pa
 
@@ -19,11 +19,13 @@ from lakefeed._typing import Block
 from lakefeed._units import MIB
 from lakefeed.errors import FormatError, SchemaError, quoted_list
 from lakefeed.expr import Expr
-from lakefeed.storage.archives.streams import Stream, open_stream, open_streams
-from lakefeed.storage.archives.url_chains import parse_chain
+from lakefeed.storage.archives import streams, url_chains
 from lakefeed.storage.disk.file_identity import Identities
 from lakefeed.storage.remote.retrying_file import PART_AHEAD_BYTES, access_errors, consistent_file, identity_at
 from lakefeed.storage.urls import display_url
+
+if TYPE_CHECKING:
+    from lakefeed.storage.archives.streams import Stream
 
 __all__ = [
     "SCHEMA_ADVICE",
@@ -170,7 +172,7 @@ class Streamed:
 
     def first_head(self, url: str, states: Identities | None = None) -> pa.Schema:
         """Returns the schema of the first file that the URL names."""
-        with closing(open_streams(url, states)) as opened:
+        with closing(streams.open_streams(url, states)) as opened:
             stream = next(opened)
             with content_errors(stream.url, self.kind or self.name, SCHEMA_ADVICE):
                 return self.head(stream)
@@ -189,7 +191,7 @@ class Streamed:
 
     def _all(self, url: str, states: Identities | None, read: Callable[[Stream], Iterator[Item]]) -> Generator[Item]:
         """Yields the items of every file that the URL names."""
-        with closing(open_streams(url, states)) as opened:
+        with closing(streams.open_streams(url, states)) as opened:
             for stream in opened:
                 try:
                     with content_errors(stream.url, self.kind or self.name, SCHEMA_ADVICE):
@@ -222,7 +224,7 @@ class Indexed(Streamed):
         raise NotImplementedError(type(self).__name__)
 
     def addressable(self, url: str, states: Identities | None = None) -> bool:
-        return parse_chain(url).is_plain
+        return url_chains.parse_chain(url).is_plain
 
     def schema(self, url: str, states: Identities | None = None) -> pa.Schema:
         states = _states(states)
@@ -300,7 +302,8 @@ def open_url(url: str, compression: str | None = "infer", states: Identities | N
         MissingFileError: the file does not exist, or is a folder.
         FileError: the file cannot be read.
     """
-    with open_stream(url, states) if compression == "infer" else consistent_file(url, PART_AHEAD_BYTES, states) as file:
+    plain = compression != "infer"
+    with consistent_file(url, PART_AHEAD_BYTES, states) if plain else streams.open_stream(url, states) as file:
         yield file
 
 
@@ -338,7 +341,7 @@ def content_errors(url: str, format_name: str, advice: str = "") -> Iterator[Non
 
 def file_stamp(url: str, states: Identities | None = None) -> tuple[Any, ...]:
     """Returns what identifies the state of a file: its size and its modification time or entity tag."""
-    return identity_at(parse_chain(url).base, states).stamp
+    return identity_at(url_chains.parse_chain(url).base, states).stamp
 
 
 def read_lines(file: Any) -> Iterator[bytes]:

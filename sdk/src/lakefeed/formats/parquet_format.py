@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from threading import Lock
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,10 +21,13 @@ from lakefeed.formats.file_format import FilePart, Indexed, access_errors, conte
 from lakefeed.formats.open_files import reuse_open_file
 from lakefeed.formats.parquet_footer import INT96_UNIT, Footer
 from lakefeed.formats.row_filter import RowFilter
-from lakefeed.storage.archives.streams import Stream, spool
+from lakefeed.storage.archives import streams
 from lakefeed.storage.disk.file_identity import Identities
 from lakefeed.storage.remote.retrying_file import check_unchanged, identity_at
 from lakefeed.storage.urls import split_protocol
+
+if TYPE_CHECKING:
+    from lakefeed.storage.archives.streams import Stream
 
 FOOTERS_CACHED = 4096
 SMALL_READ_ROWS = 8192
@@ -53,14 +56,14 @@ class Parquet(Indexed):
         return _parquet_file(url, states).read(key, columns, start, stop)
 
     def head(self, stream: Stream) -> pa.Schema:
-        with spool(stream.file) as copy, pq.ParquetFile(copy, coerce_int96_timestamp_unit=INT96_UNIT) as file:
+        with streams.spool(stream.file) as copy, pq.ParquetFile(copy, coerce_int96_timestamp_unit=INT96_UNIT) as file:
             return file.schema_arrow
 
     def rows(
         self, stream: Stream, schema: pa.Schema, columns: Sequence[str] | None, strict: bool
     ) -> Iterator[pa.RecordBatch]:
         names = None if columns is None else list(columns)
-        with spool(stream.file) as copy, pq.ParquetFile(copy, coerce_int96_timestamp_unit=INT96_UNIT) as file:
+        with streams.spool(stream.file) as copy, pq.ParquetFile(copy, coerce_int96_timestamp_unit=INT96_UNIT) as file:
             yield from file.iter_batches(BATCH_ROWS, columns=names, use_threads=False)
 
 

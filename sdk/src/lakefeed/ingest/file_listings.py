@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from lakefeed import _paths
 from lakefeed.catalog import Lake
 from lakefeed.dataset import Dataset
 from lakefeed.errors import ColumnNotFoundError, FileError, InvalidArgumentError, MissingFileError
@@ -57,6 +58,8 @@ class FolderSource(FileSource):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not _paths.is_storable(self.folder):
+            raise InvalidArgumentError(f"ingest {self.name!r}: folder must be a path or URL, got {self.folder!r:.80}")
         if scheme(self.folder) in WEB_PROTOCOLS:
             raise InvalidArgumentError(
                 f"ingest {self.name!r}: {display_url(self.folder)} is a web page, not a folder: use WebSource"
@@ -145,6 +148,10 @@ class ManifestSource(FileSource):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not _paths.is_storable(self.manifest):
+            raise InvalidArgumentError(
+                f"ingest {self.name!r}: manifest must be a path or URL, got {self.manifest!r:.80}"
+            )
         check_allow_prefixes(self.allow)
 
     def list_files(self) -> list[ListedFile]:

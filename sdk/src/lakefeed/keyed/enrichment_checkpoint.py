@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lakefeed import _paths
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.staged_files import mark_staged, unmark_staged
 from lakefeed.errors import FormatError, InvalidArgumentError
@@ -68,7 +69,7 @@ class Checkpoint:
         if folder is None:
             return cls(lake, None, digest, uuid.uuid4().hex)
         path = check_path(folder, "checkpoint_dump")
-        if path.exists() and not path.is_dir():
+        if _paths.exists(path) and not _paths.is_folder(path):
             raise InvalidArgumentError(f"checkpoint_dump={str(path)!r} is a file; give a folder")
         checkpoint = cls(lake, path, digest, _run_of(path / f"{digest}.json"))
         checkpoint.parts = [_read_part(each) for each in sorted(path.glob(f"{digest}-*.json"))]

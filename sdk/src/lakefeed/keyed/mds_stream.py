@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lakefeed import _paths
 from lakefeed._validate import is_whole
 from lakefeed.catalog.lake import Lake
 from lakefeed.dataset.core import dataset_of
@@ -187,6 +188,6 @@ class ScanStream:
 
 def _check_folder(folder: Any) -> Path:
     text = os.fspath(folder) if isinstance(folder, str | os.PathLike) else None
-    if not isinstance(text, str) or not text or "\0" in text or "://" in text:
+    if not isinstance(text, str) or not _paths.is_storable(text) or "://" in text:
         raise InvalidArgumentError(f"cache_dir must be the path of a local folder, or None, got {folder!r:.80}")
     return Path(expand_home(text)).absolute()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
+from lakefeed import _paths
 from lakefeed.errors import RefusedTargetError
 from lakefeed.media.cell_sources import ContentSource
+from lakefeed.storage.urls import expand_home
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,8 @@ class ForeignColumns:
         for source in sources:
             if source.path is None or source.column not in self.columns:
                 continue
-            path = Path(source.path).resolve()
-            if not any(path.is_relative_to(Path(folder).expanduser().resolve()) for folder in self.folders):
+            path = _paths.resolve(source.path)
+            if not any(path.is_relative_to(_paths.resolve(expand_home(folder))) for folder in self.folders):
                 raise RefusedTargetError(
                     f"{source.location}: {source.name} is a path of this machine, but the column comes from a file of "
                     "another machine, which must not choose the files that are read here. Nothing was committed. "

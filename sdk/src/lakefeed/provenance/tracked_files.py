@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from lakefeed import _paths
 from lakefeed._validate import check_text
 from lakefeed.catalog import current_run
 from lakefeed.catalog.current_run import Output
@@ -71,9 +72,10 @@ def log_file(lake: Lake, recorder: RunRecorder, path: Any, key: Any) -> LoggedFi
 
 
 def _check_path(path: Any) -> Path:
-    if not isinstance(path, str | os.PathLike) or not os.fspath(path) or "\0" in str(path):
+    text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
+    if not isinstance(text, str) or not _paths.is_storable(text):
         raise InvalidArgumentError(f"path must be the path of a file, got {path!r:.80}")
-    return Path(os.fspath(path))
+    return Path(text)
 
 
 def _open_file(file: Path) -> BinaryIO:

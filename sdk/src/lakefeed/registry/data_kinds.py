@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa
 
+from lakefeed import _paths
 from lakefeed.arrays.memory_cells import is_anndata
 from lakefeed.dataset import Dataset as Rows
 from lakefeed.errors import CredentialsError, InvalidArgumentError
@@ -136,7 +137,7 @@ def _is_frame(value: Any) -> bool:
 
 
 def _check_location(location: Any) -> LocalData | RemoteData:
-    if not isinstance(location, str) or not location or "\0" in location:
+    if not isinstance(location, str) or not _paths.is_storable(location):
         raise InvalidArgumentError(f"data must be the path or URL of a file or folder, got {location!r:.80}")
     path = local_path(location)
     if path is not None:

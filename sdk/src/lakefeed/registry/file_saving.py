@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
+from lakefeed import _paths
 from lakefeed.catalog import current_run
 from lakefeed.catalog.lake import Lake
 from lakefeed.errors import MissingFileError, UnsavedDatasetError
@@ -33,8 +34,10 @@ def files_of_folder(kind: type[File], path: Any, prefix: str | None, run: Any) -
         MissingFileError: the folder does not exist, or has no files.
     """
     folder = local_path_of(path, "path")
-    if not folder.is_dir():
-        raise MissingFileError(f"from_dir: path={str(folder)!r}: there is no such folder")
+    if not _paths.is_folder(folder):
+        raise MissingFileError(
+            f"from_dir: path={str(folder)!r}: there is no such folder{_paths.explain_missing(folder)}"
+        )
     settings = Lake.current().settings
     found = scan(folder, lambda path: True, folder, "follow", left_out=[settings.home, settings.cache])
     if not found:

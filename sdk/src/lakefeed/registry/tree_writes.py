@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from lakefeed import _paths
 from lakefeed._arrow import compute as pc
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.versions import version_of
@@ -53,8 +54,10 @@ def store_folder(lake: Lake, writer: BlobWriter, data: LocalData | RemoteData) -
 
 def _local_files(lake: Lake, data: LocalData) -> Mapping[str, AnyFile]:
     folder = Path(data.path)
-    if not folder.exists():
-        raise MissingFileError(f"there is no file or folder {data.path!r}. Nothing was saved")
+    if not _paths.exists(folder):
+        raise MissingFileError(
+            f"there is no file or folder {data.path!r}{_paths.explain_missing(folder)}. Nothing was saved"
+        )
     own = [lake.settings.home, lake.settings.cache]
     return scan(folder, lambda path: True, folder, "follow", left_out=own)
 

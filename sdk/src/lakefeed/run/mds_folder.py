@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from lakefeed import _paths
 from lakefeed._units import GIB, KIB, MIB
 from lakefeed._validate import check_text, is_whole
 from lakefeed.errors import AccessDeniedError, FileError, InvalidArgumentError, MissingFileError, StorageError
@@ -85,7 +86,7 @@ def new_target(folder: Any) -> AbstractContextManager[FileWriter]:
         InvalidArgumentError: the folder is malformed, or is not empty.
     """
     text = os.fspath(folder) if isinstance(folder, str | os.PathLike) else None
-    if not isinstance(text, str) or not text or "\0" in text:
+    if not isinstance(text, str) or not _paths.is_storable(text):
         raise InvalidArgumentError(f"folder must be the path or URL of a folder, got {folder!r:.80}")
     protocol, path = split_protocol(text)
     if protocol not in LOCAL_PROTOCOLS:
@@ -94,8 +95,8 @@ def new_target(folder: Any) -> AbstractContextManager[FileWriter]:
                 f"folder={display_url(text)!r}: shards are written to local folders and stores such as s3://bucket/folder"
             )
         return RemoteFolder(text.rstrip("/")).files()
-    target = Path(expand_home(path)).absolute().resolve()
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    target = _paths.resolve(expand_home(path))
+    if _paths.exists(target) and (not _paths.is_folder(target) or any(target.iterdir())):
         raise InvalidArgumentError(f"{str(target)!r} exists and is not an empty folder; choose another one")
     return _complete_folder(target)
 

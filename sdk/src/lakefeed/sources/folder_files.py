@@ -10,11 +10,13 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from lakefeed import _paths
 from lakefeed.errors import FileError, InvalidArgumentError, MissingFileError
 from lakefeed.media.file_column_types import typed_schema
 from lakefeed.media.infer_columns import media_type_by_name
 from lakefeed.media.media_registry import media_type
 from lakefeed.storage.disk.delivery_names import is_ignored_name
+from lakefeed.storage.urls import expand_home
 
 LABELS: Final = (None, "parent")
 FILE_COLUMN: Final = "file"
@@ -57,12 +59,12 @@ def _folder_of(folder: Any) -> Path:
     if not isinstance(folder, str | os.PathLike) or isinstance(folder, bytes) or not os.fspath(folder):
         raise InvalidArgumentError(f"folder must be the path of a folder, got {folder!r:.80}")
     text = str(os.fspath(folder))
-    if "://" in text or "\0" in text:
+    if "://" in text or not _paths.is_storable(text):
         raise InvalidArgumentError(f"folder must be the path of a local folder, got {text!r:.80}")
-    path = Path(text).expanduser().absolute()
-    if not path.exists():
-        raise MissingFileError(f"there is no folder {str(path)!r}")
-    if not path.is_dir():
+    path = Path(expand_home(text)).absolute()
+    if not _paths.exists(path):
+        raise MissingFileError(f"there is no folder {str(path)!r}{_paths.explain_missing(path)}")
+    if not _paths.is_folder(path):
         raise FileError(f"{str(path)!r} is a file, not a folder; Dataset.from_file reads the rows of a file")
     return path
 

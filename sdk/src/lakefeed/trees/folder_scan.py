@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from lakefeed import _paths
 from lakefeed.errors import FileError, InvalidArgumentError, MissingFileError, RefusedTargetError
 from lakefeed.storage.cache.file_fingerprints import status_fingerprint
 from lakefeed.storage.urls import expand_home
@@ -48,7 +49,7 @@ def local_path_of(value: Any, argument: str) -> Path:
     if not isinstance(value, str | os.PathLike) or isinstance(value, bytes):
         raise InvalidArgumentError(f"{argument} must be the path of a file or folder, got {value!r:.80}")
     text = os.fspath(value)
-    if not isinstance(text, str) or not text or "\0" in text:
+    if not isinstance(text, str) or not _paths.is_storable(text):
         raise InvalidArgumentError(f"{argument} must be the path of a file or folder, got {value!r:.80}")
     return Path(os.path.abspath(expand_home(text)))  # noqa: PTH100 - resolve() would replace links
 

@@ -7,6 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
+from lakefeed import _paths
 from lakefeed.errors import InvalidArgumentError
 from lakefeed.storage.disk.disk_errors import wrap_os_errors
 from lakefeed.storage.disk.path_exchange import exchange
@@ -36,7 +37,7 @@ def copy_to(copy: LocalCopy, target: Path, overwrite: bool) -> Path:
     source = copy.get()
     with wrap_os_errors(f"cannot copy the tree to {str(folder)!r}"):
         # A volume, or a folder in one that belongs to somebody else, cannot be replaced.
-        within = folder.is_dir() and (os.path.ismount(folder) or not os.access(folder.parent, os.W_OK))
+        within = _paths.is_folder(folder) and (os.path.ismount(folder) or not os.access(folder.parent, os.W_OK))
         with scratch_folder(folder if within else folder.parent, SCRATCH) as scratch:
             new = scratch / "new"
             new.mkdir()
@@ -57,9 +58,9 @@ def _check_target(copy: LocalCopy, folder: Path, overwrite: bool) -> None:
         )
     if any(folder.is_relative_to(each) for each in inner[1:]):
         raise InvalidArgumentError(f"target_folder={str(folder)!r} is in the cache of the lake; choose another folder")
-    if folder.exists() and not folder.is_dir():
+    if _paths.exists(folder) and not _paths.is_folder(folder):
         raise InvalidArgumentError(f"target_folder={str(folder)!r} is a file; choose another path")
-    if not overwrite and folder.is_dir() and _entries(folder):
+    if not overwrite and _paths.is_folder(folder) and _entries(folder):
         raise _not_empty_error(folder)
 
 

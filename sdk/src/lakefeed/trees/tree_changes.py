@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from lakefeed import _paths
 from lakefeed._validate import check_flag
 from lakefeed.errors import FileError, InvalidArgumentError, MissingFileError, TreeStateError
 from lakefeed.trees import tree_finalization, tree_upload
@@ -55,7 +56,7 @@ def add_files(
 
 
 def _default_base(source: Any) -> Any:
-    return source if source.is_dir() else source.parent
+    return source if _paths.is_folder(source) else source.parent
 
 
 def _symlinks(draft: DraftTree) -> Any:
@@ -108,9 +109,12 @@ def sync_folder(draft: DraftTree, path: Any, folder: Any, verbose: Any) -> Synce
     """Makes the tree equal to a folder; see `FileTree.sync_folder`."""
     check_flag(verbose, "verbose")
     source, target = local_path_of(path, "local_path"), check_folder(folder, "dataset_path")
-    if not source.exists():
-        raise MissingFileError(f"sync_folder: local_path={str(source)!r}: there is no such folder. Nothing was removed")
-    if not source.is_dir():
+    if not _paths.exists(source):
+        raise MissingFileError(
+            f"sync_folder: local_path={str(source)!r}: there is no such folder{_paths.explain_missing(source)}. "
+            "Nothing was removed"
+        )
+    if not _paths.is_folder(source):
         raise FileError(f"sync_folder: local_path={str(source)!r} is not a folder; add it with add_files")
     scanned = scan(source, lambda path: True, source, _symlinks(draft), left_out=_own_folders(draft))
     counts = draft.sync(_targets(scanned, target, "sync_folder"), target, "sync_folder")

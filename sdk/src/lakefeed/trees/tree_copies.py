@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lakefeed import _paths
 from lakefeed._validate import check_flag
 from lakefeed.errors import FileError, LakefeedError, MissingFileError
 from lakefeed.storage.disk.hashing import sha256_file
@@ -86,8 +87,8 @@ def verify(tree: DraftTree | FinishedTree, path: Any, skip_hash: Any, verbose: A
     check_flag(verbose, "verbose")
     copy = LocalCopy(require_final(tree, "verify_dataset_hash"))
     folder = (copy.find() or copy.get()) if path is None else local_path_of(path, "local_copy_path")
-    if not folder.is_dir():
-        raise MissingFileError(f"local_copy_path: there is no folder {str(folder)!r}")
+    if not _paths.is_folder(folder):
+        raise MissingFileError(f"local_copy_path: there is no folder {str(folder)!r}{_paths.explain_missing(folder)}")
     wrong = [each.path for each in copy.files if not _is_equal(folder / each.path, each, skip_hash)]
     if verbose:
         logger.info("%d of %d files of %s differ: %s", len(wrong), len(copy.files), folder, wrong[:10])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from lakefeed import errors
+from lakefeed import _paths, errors
 from lakefeed.cli.invocation import Invocation
 from lakefeed.cli.references import REFERENCE, Reference
 from lakefeed.cli.shared_options import lake_command
@@ -39,7 +39,12 @@ def tree_get_command(
         raise click.UsageError("--force replaces FOLDER, which is missing")
     tree = open_tree(ref)
     files = list(patterns) or None
-    if folder is not None and not force and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if (
+        folder is not None
+        and not force
+        and _paths.exists(folder)
+        and (not _paths.is_folder(folder) or any(folder.iterdir()))
+    ):
         raise errors.InvalidArgumentError(
             f"{str(folder)!r} is not empty; choose another folder, or replace it with --force"
         )

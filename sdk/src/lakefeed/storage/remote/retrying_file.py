@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+from lakefeed import _paths
 from lakefeed._units import KIB, MIB
 from lakefeed.config import FileSettings, Settings
 from lakefeed.errors import (
@@ -200,12 +201,20 @@ def access_errors(url: str) -> Iterator[None]:
         raise
     except FileNotFoundError as error:
         raise MissingFileError(f"there is no file {display_url(url)}") from safe_cause(url, error)
+    except ValueError as error:
+        if _paths.is_storable(url):
+            raise
+        raise MissingFileError(f"there is no file {display_url(url)}: {error}") from safe_cause(url, error)
     except IsADirectoryError as error:
         raise _folder_error(url) from safe_cause(url, error)
     except PermissionError as error:
         raise AccessDeniedError(f"access to {display_url(url)} is denied: {redact(str(error))}") from safe_cause(
             url, error
         )
+    except OSError as error:
+        if error.errno not in _paths.IMPOSSIBLE_ERRNO:
+            raise
+        raise MissingFileError(f"there is no file {display_url(url)}: {error.strerror}") from safe_cause(url, error)
 
 
 class RetryingFile(io.RawIOBase):
