@@ -271,8 +271,10 @@ def _check_folders(settings: Settings) -> None:
     """Checks that the local folders can exist.
 
     Raises:
-        ConfigError: a part of a path is a file, or too long, or its links lead in a circle.
+        ConfigError: the home is a file; or a part of a path is a file, or too long, or its links lead in a circle.
     """
+    if _paths.is_file(settings.home):
+        raise ConfigError(f"home={str(settings.home)!r} is a file. Set $LAKEFEED_HOME to a folder")
     folders = {
         "home": str(settings.home),
         "cache_dir": str(settings.cache),
@@ -283,7 +285,8 @@ def _check_folders(settings: Settings) -> None:
         path = folder.removeprefix("file://")
         reason = "" if "://" in path else _paths.explain_missing(path)
         if reason:
-            raise ConfigError(f"{name}={path!r} cannot be a folder{reason}")
+            variable = OTHER_VARIABLES.get(name, f"{SETTINGS_PREFIX}{name.replace('.', '__').upper()}")
+            raise ConfigError(f"{name}={path!r} cannot be a folder{reason}. Set ${variable} to another one")
 
 
 def _merged(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from tenacity import (
 )
 
 from lakefeed.errors import CatalogUnavailableError
+from lakefeed.storage.disk.sqlite_connection import LOCK_TIMEOUT_SECONDS, LockedFileError, WaitingConnection
 from lakefeed.storage.disk.sqlite_file import disk_error
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,6 @@ logger = logging.getLogger(__name__)
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
-LOCK_TIMEOUT_SECONDS = 60
 CONNECT_TIMEOUT_SECONDS = 10
 RECYCLE_SECONDS = 300
 MAX_WAIT_SECONDS = 1.0
@@ -47,9 +47,9 @@ def open_engine(url: URL, patience: float) -> Engine:
     SQLite connections are not pooled, so no connection crosses a fork.
     """
     if url.get_backend_name() == "sqlite":
-        waiting = {"timeout": LOCK_TIMEOUT_SECONDS, "check_same_thread": False}
+        waiting = {"factory": WaitingConnection, "timeout": LOCK_TIMEOUT_SECONDS, "check_same_thread": False}
         embedded = create_engine(url, poolclass=NullPool, connect_args=waiting)
-        event.listen(embedded, "handle_error", partial(_raise_disk_error, url.database or ""))
+        event.listen(embedded, "handle_error", partial(_raise_file_error, url.database or ""))
         return embedded
     engine = create_engine(
         url,
@@ -114,8 +114,12 @@ def retry_reads(read: Callable[Parameters, Result]) -> Callable[Parameters, Resu
     return decorate(read)
 
 
-def _raise_disk_error(path: str, context: ExceptionContext) -> None:
-    """Raises StorageError if SQLite reports a disk error."""
+def _raise_file_error(path: str, context: ExceptionContext) -> None:
+    """Raises StorageError if SQLite reports a disk error, and CatalogUnavailableError if it waited in vain."""
+    if isinstance(context.original_exception, LockedFileError):
+        raise CatalogUnavailableError(
+            f"the catalog cannot be used: {context.original_exception}"
+        ) from context.original_exception
     error = disk_error(context.original_exception, path)
     if error is not None:
         raise error from context.original_exception

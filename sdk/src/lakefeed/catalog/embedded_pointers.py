@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
-from urllib.parse import quote
 
 from lakefeed import _paths
 from lakefeed.catalog.durability import local_path
+from lakefeed.catalog.lake_record import lock_errors
 from lakefeed.catalog.path_roots import ROOTS_PROPERTY, Roots
 from lakefeed.catalog.relocation import locate_warehouse
+from lakefeed.storage.disk.sqlite_connection import connect
 
 if TYPE_CHECKING:
     from lakefeed.config import Settings
@@ -26,7 +27,6 @@ IO_PROPERTY: Final = "py-io-impl"
 """PyIceberg's property that names the FileIO."""
 SQLITE_URL = re.compile(r"sqlite:///(?!:memory:|file:)([^?#]+)")
 """The URL of a plain SQLite file."""
-LOCK_TIMEOUT_SECONDS = 60.0
 HEADS_QUERY = "SELECT metadata_location FROM iceberg_tables WHERE catalog_name = ? AND metadata_location IS NOT NULL"
 IS_TABLE = "(iceberg_type = 'TABLE' OR iceberg_type IS NULL)"
 POINTER_QUERY = (
@@ -80,6 +80,7 @@ class EmbeddedPointers:
 
         Raises:
             sqlite3.Error: the database cannot be read.
+            CatalogUnavailableError: another process held its lock for too long.
         """
         rows = _query(self._database, POINTER_QUERY, CATALOG_NAME, ".".join(identifier[:-1]), identifier[-1])
         return str(rows[0][0]) if rows and rows[0][0] else None
@@ -107,6 +108,6 @@ def _sqlite_file(settings: Settings) -> Path | None:
 
 def _query(database: Path, statement: str, *parameters: str) -> list[tuple[Any, ...]]:
     """Returns the rows of a query. Opens the database read-only and does not create it."""
-    address = f"file:{quote(str(database))}?mode=ro"
-    with closing(sqlite3.connect(address, uri=True, timeout=LOCK_TIMEOUT_SECONDS, isolation_level=None)) as connection:
-        return connection.execute(statement, parameters).fetchall()
+    with lock_errors(), closing(connect(database, read_only=True)) as connection:
+        rows: list[tuple[Any, ...]] = connection.execute(statement, parameters).fetchall()
+        return rows

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Final
 
 from lakefeed import _paths
+from lakefeed.errors import CatalogUnavailableError
+from lakefeed.storage.disk.sqlite_connection import LockedFileError, connect
 
 TABLE: Final = "lakefeed_lake"
 KEY: Final = "record"
-LOCK_TIMEOUT_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ def change_record(database: Path, change: Callable[[LakeRecord], LakeRecord]) ->
 
     Raises:
         sqlite3.OperationalError: the database cannot be written.
+        CatalogUnavailableError: another process held its lock for too long.
     """
     with _connect(database) as connection:
         connection.execute("BEGIN IMMEDIATE")
@@ -75,6 +77,15 @@ def _read_row(connection: sqlite3.Connection) -> LakeRecord | None:
 
 
 @contextmanager
+def lock_errors() -> Iterator[None]:
+    """Raises CatalogUnavailableError if another process held the lock of the catalog for too long."""
+    try:
+        yield
+    except LockedFileError as error:
+        raise CatalogUnavailableError(f"the catalog cannot be used: {error}") from error
+
+
+@contextmanager
 def _connect(database: Path) -> Iterator[sqlite3.Connection]:
-    with closing(sqlite3.connect(database, timeout=LOCK_TIMEOUT_SECONDS, isolation_level=None)) as connection:
+    with lock_errors(), closing(connect(database)) as connection:
         yield connection

@@ -16,16 +16,14 @@ from typing import Any, TypeVar
 
 from lakefeed.errors import FileError, StorageError
 from lakefeed.storage.disk.disk_errors import is_full, storage_error
+from lakefeed.storage.disk.sqlite_connection import PRIMARY_CODE, LockedFileError, connect
 
 logger = logging.getLogger(__name__)
 
-WAIT_SECONDS = 60.0
 KEYS_PER_QUERY = 1_000
 ROWS_PER_INSERT = 256
 LOCKED_TRIES = 100
 LOCKED_WAIT = 0.02
-PRIMARY_CODE = 0xFF
-"""The part of an extended error code that names the kind."""
 DISK_ERRNO = {
     sqlite3.SQLITE_FULL: errno.ENOSPC,
     sqlite3.SQLITE_IOERR: errno.EIO,
@@ -154,7 +152,7 @@ class Database:
         return True
 
     def _prepare(self, path: str) -> sqlite3.Connection:
-        connection = sqlite3.connect(path, timeout=WAIT_SECONDS, isolation_level=None, check_same_thread=False)
+        connection = connect(path, check_same_thread=False)
         try:
             _enable_wal(connection)
             connection.execute("PRAGMA synchronous=OFF")  # a damaged file is created again
@@ -207,7 +205,7 @@ def _enable_wal(connection: sqlite3.Connection) -> None:
             connection.execute("PRAGMA journal_mode=WAL")
             return
         except sqlite3.OperationalError as error:
-            if "locked" not in str(error):
+            if isinstance(error, LockedFileError) or "locked" not in str(error):
                 raise
         time.sleep(LOCKED_WAIT)
     connection.execute("PRAGMA journal_mode=WAL")
