@@ -19,7 +19,7 @@ IMPOSSIBLE_ERRNO: Final = frozenset({errno.ENAMETOOLONG, errno.ELOOP, errno.ENOT
 def is_storable(text: str) -> bool:
     """Returns whether text can be a path: not if it is empty, or has a NUL or half of a surrogate pair.
 
-    Bytes of names that are not UTF-8 (``os.fsdecode``) are no such half.
+    Names whose bytes are not UTF-8 (``os.fsdecode``) can be paths.
 
     Example:
         >>> is_storable("a/b.csv"), is_storable("a" + chr(0)), is_storable(chr(0xD800))

@@ -51,7 +51,9 @@ UNCACHED = {"use_listings_cache": False}
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 
 MISSING_STATUS = frozenset({404, 410})
-TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+TRANSIENT_STATUS = frozenset({408, 425, 429})
+PERMANENT_SERVER_ERRORS = frozenset({501, 505, 506, 508, 510, 511})
+"""Errors of servers that mean the request. Others (500, 503, 52x of Cloudflare, 529, …) are of the moment."""
 TRANSIENT_ERRNO = frozenset(
     {errno.EAGAIN, errno.EBUSY, errno.ECONNABORTED, errno.ECONNREFUSED, errno.ECONNRESET, errno.EHOSTUNREACH,
      errno.ENETUNREACH, errno.EPIPE, errno.ETIMEDOUT}
@@ -437,7 +439,7 @@ def is_transient(error: BaseException) -> bool:
     for link in causes(error):
         status = status_of(link)
         if status is not None:
-            return status in TRANSIENT_STATUS
+            return status in TRANSIENT_STATUS or (status >= 500 and status not in PERMANENT_SERVER_ERRORS)
         if isinstance(link, LakefeedError):
             return False
         if isinstance(link, TimeoutError | ConnectionError) or getattr(link, "errno", None) in TRANSIENT_ERRNO:
