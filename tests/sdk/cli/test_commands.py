@@ -287,6 +287,7 @@ def test_names_versions_and_tags_are_completed(pets: Dataset) -> None:
     assert completions("lakefeed tree s") == ["show"]
     assert completions("lakefeed cache ") == ["ls", "rm", "pets"]
     assert completions("lakefeed table show p") == ["pets"]
+    assert completions("lakefeed untag pets ") == ["stable"]
     assert "--json" in completions("lakefeed log --j")
 
 

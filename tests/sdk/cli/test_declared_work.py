@@ -150,3 +150,32 @@ def test_files_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyP
     )
     assert [each.name for each in load_work([str(package)]).ingestions] == ["p"]
     assert [each.name for each in load_work(["team.defs.photos"]).ingestions] == ["p"]
+
+
+def completions(shell: str, line: str) -> str:
+    words, last = line.split(" "), line.rpartition(" ")[2]
+    position = last if shell == "fish" else str(len(words) - 1)
+    variables = {"_LAKEFEED_COMPLETE": f"{shell}_complete", "COMP_WORDS": line, "COMP_CWORD": position}
+    result = CliRunner().invoke(cli, [], env=variables, prog_name="lakefeed")
+    assert result.stderr == ""
+    return result.stdout
+
+
+def test_names_of_declarations_are_completed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "work.py"
+    file.write_text("import os\nprint('noise')\nos.write(2, b'noise')\n" + WORK.format(folder=str(tmp_path), bad="b"))
+    run_line = f"lakefeed routine run -f {file} "
+    for shell, form in (("bash", "plain,{}"), ("zsh", "plain\n{}\n_"), ("fish", "plain,{}")):
+        assert completions(shell, run_line).split() == [
+            word for name in ("announce", "capitals", "checked") for word in form.format(name).split()
+        ]
+    assert completions("bash", run_line + "capitals ch") == "plain,checked\n"
+    assert completions("bash", f"lakefeed routine skip -f {file} ca") == "plain,capitals\n"
+    assert completions("bash", f"lakefeed ingest run -f {file} ") == "plain,inbox\n"
+    assert completions("bash", "lakefeed routine run ").split() == []
+    assert completions("bash", "lakefeed routine run -f work").startswith("file,")
+    for text in ("1/0", "import sys; sys.exit('no')", "raise KeyboardInterrupt", "def", "\0"):
+        file.write_text(text)
+        assert completions("bash", run_line).split() == []
+    assert completions("bash", f"lakefeed routine run -f {tmp_path}/none.py ").split() == []
+    assert capfd.readouterr() == ("", "")

@@ -28,7 +28,10 @@ Named = TypeVar("Named", Routine, Source)
 def file_option(function: AnyFunction) -> AnyFunction:
     """Adds ``--file``."""
     text = "A Python file, a folder of them, or a module that declares them; may be repeated."
-    return click.option("-f", "--file", "files", multiple=True, required=True, metavar="FILE", help=text)(function)
+    option = click.option(
+        "-f", "--file", "files", multiple=True, required=True, metavar="FILE", type=click.Path(), help=text
+    )
+    return option(function)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,9 @@ from lakefeed.cli.command_groups import CONTEXT, CommandGroup
 from lakefeed.cli.invocation import ClosedPipeError, Invocation, flush
 from lakefeed.cli.shared_options import shared_options
 
+COMPLETION_VARIABLE = "_LAKEFEED_COMPLETE"
+"""A shell sets it to ask for completions."""
+
 NOT_FOUND_ERRORS = (errors.DatasetNotFoundError, errors.VersionNotFoundError)
 
 HINTS: dict[type[Exception], str] = {
@@ -76,6 +79,8 @@ def run_reporting(command: Callable[[], Any], invocation: Invocation) -> int:
 
 
 def _report(error: Exception, invocation: Invocation) -> int:
+    if COMPLETION_VARIABLE in os.environ:
+        return exit_codes.FAILED  # a message would break the line that is being typed
     if invocation.debug:
         traceback.print_exception(error)
     known = isinstance(error, errors.LakefeedError | OSError)

@@ -188,5 +188,17 @@ def _pins(name: str) -> list[str]:
         return []
 
 
+class TagName(click.ParamType[str]):
+    """A tag of the dataset that the argument before names, completed from the catalog."""
+
+    name = "tag"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Returns the tags that begin with the text."""
+        tags = [pin for pin in _pins(str(ctx.params.get("name"))) if not pin.isdecimal()]
+        return [CompletionItem(tag) for tag in tags if tag.startswith(incomplete)]
+
+
 REFERENCE = ReferenceType()
+TAG = TagName()
 NAME = DatasetName()

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from lakefeed.cli.cell_text import Column
+from lakefeed.cli.declared_names import INGESTION
 from lakefeed.cli.declared_work import file_option, printing_aside
 from lakefeed.cli.ingestion_options import load_ingestions
 from lakefeed.cli.invocation import Invocation
@@ -26,7 +27,7 @@ COLUMNS = (
 
 
 @lake_command("run")
-@click.argument("names", nargs=-1, metavar="[NAME...]")
+@click.argument("names", nargs=-1, type=INGESTION, metavar="[NAME...]")
 @file_option
 @dry_run_option
 def ingest_run_command(invocation: Invocation, names: tuple[str, ...], files: tuple[str, ...], dry_run: bool) -> None:

@@ -9,6 +9,7 @@ import click
 
 from lakefeed.cli import exit_codes
 from lakefeed.cli.cell_text import Column
+from lakefeed.cli.declared_names import ROUTINE
 from lakefeed.cli.declared_work import file_option
 from lakefeed.cli.invocation import Invocation
 from lakefeed.cli.routine_options import load_routines, unchecked
@@ -26,7 +27,7 @@ COLUMNS = (
 
 
 @lake_command("pending")
-@click.argument("names", nargs=-1, metavar="[NAME...]")
+@click.argument("names", nargs=-1, type=ROUTINE, metavar="[NAME...]")
 @file_option
 @click.option("--exit-code", is_flag=True, help="Exit with 10 if a version is pending.")
 def routine_pending_command(

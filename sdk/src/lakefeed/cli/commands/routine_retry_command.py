@@ -9,6 +9,7 @@ import click
 
 from lakefeed.cli import exit_codes
 from lakefeed.cli.cell_text import Column, counted
+from lakefeed.cli.declared_names import ROUTINE
 from lakefeed.cli.declared_work import file_option
 from lakefeed.cli.invocation import Invocation
 from lakefeed.cli.routine_options import load_routine
@@ -29,7 +30,7 @@ COLUMNS = (
 
 
 @lake_command("retry")
-@click.argument("name")
+@click.argument("name", type=ROUTINE)
 @file_option
 @click.option("--version", type=click.IntRange(min=1), metavar="VERSION", help="Only failed rows of this version.")
 @click.option("--keys", metavar="A,B", help="Only failed rows with these keys.")

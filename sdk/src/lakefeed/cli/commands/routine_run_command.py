@@ -9,6 +9,7 @@ import click
 
 from lakefeed import errors
 from lakefeed.cli.cell_text import Column, counted
+from lakefeed.cli.declared_names import ROUTINE
 from lakefeed.cli.declared_work import DeclaredWork, file_option, printing_aside
 from lakefeed.cli.invocation import Invocation
 from lakefeed.cli.routine_options import load_routines, unchecked
@@ -28,7 +29,7 @@ COLUMNS = (
 
 
 @lake_command("run")
-@click.argument("names", nargs=-1, metavar="[NAME...]")
+@click.argument("names", nargs=-1, type=ROUTINE, metavar="[NAME...]")
 @file_option
 @click.option("--due", "only_due", is_flag=True, help="Only routines that their triggers make due.")
 @click.option("--up-to", type=click.IntRange(min=1), metavar="VERSION", help="Read no later version of the source.")

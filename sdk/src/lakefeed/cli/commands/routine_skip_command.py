@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from lakefeed.cli.declared_names import ROUTINE
 from lakefeed.cli.declared_work import file_option
 from lakefeed.cli.invocation import Invocation
 from lakefeed.cli.routine_options import load_routine
@@ -26,7 +27,7 @@ class RowRange(click.ParamType[tuple[int, int]]):
 
 
 @lake_command("skip")
-@click.argument("name")
+@click.argument("name", type=ROUTINE)
 @click.argument("version", type=click.IntRange(min=1))
 @file_option
 @click.option("-m", "--message", metavar="TEXT", required=True, help="The reason, which is stored with the version.")

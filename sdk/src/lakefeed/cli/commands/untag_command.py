@@ -6,13 +6,13 @@ import click
 
 import lakefeed
 from lakefeed.cli.invocation import Invocation
-from lakefeed.cli.references import NAME
+from lakefeed.cli.references import NAME, TAG
 from lakefeed.cli.shared_options import dry_run_option, lake_command
 
 
 @lake_command("untag")
 @click.argument("name", type=NAME)
-@click.argument("tag")
+@click.argument("tag", type=TAG)
 @dry_run_option
 def untag_command(invocation: Invocation, name: str, tag: str, dry_run: bool) -> None:
     """Remove TAG from a dataset. The version stays."""
