@@ -1,4 +1,4 @@
-"""A temporary Dagster home that shows the datasets of a lake, and its webserver as a process."""
+"""Dagster's UI as a process: of a project, or of a temporary home that shows the datasets of a lake."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lakefeed import errors
+from lakefeed.cli.ui_project import UiProject
 
 WEBSERVER = "dagster_webserver"
 INSTALL = "pip install 'dagster-webserver>=1.13,<1.14'"
@@ -144,8 +145,16 @@ def check_port(host: str, port: int) -> None:
 
 
 @contextmanager
-def running_webserver(host: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
+def running_webserver(
+    host: str, port: int, project: UiProject | None = None, read_only: bool = True
+) -> Iterator[subprocess.Popen[bytes]]:
     """Yields the process of a webserver that answers. At the end it is stopped, and its folder is removed.
+
+    Args:
+        host: the address to listen to.
+        port: the port.
+        project: the project to serve; None for the datasets of the lake.
+        read_only: nothing can be launched or changed in the UI. Otherwise Dagster's daemon runs, too.
 
     Raises:
         UnsupportedError: it ended by itself. The message has the end of its output.
@@ -153,14 +162,26 @@ def running_webserver(host: str, port: int) -> Iterator[subprocess.Popen[bytes]]
     folder = Path(tempfile.mkdtemp(prefix="lakefeed-ui-"))
     try:
         (folder / "dagster.yaml").write_text(INSTANCE)
-        definitions = folder / "lakefeed_datasets.py"
-        definitions.write_text(DEFINITIONS)
-        command = [sys.executable, "-m", WEBSERVER, "-h", host, "-p", str(port), "-f", str(definitions)]
-        environment = {**os.environ, "DAGSTER_HOME": str(folder), "DAGSTER_DISABLE_TELEMETRY": "yes"}
+        environment = {"DAGSTER_HOME": str(folder), **os.environ, "DAGSTER_DISABLE_TELEMETRY": "yes"}
+        if project is None:
+            definitions = folder / "lakefeed_datasets.py"
+            definitions.write_text(DEFINITIONS)
+            arguments = ["-f", str(definitions)]
+            environment["DAGSTER_HOME"] = str(folder)
+        else:
+            arguments = list(project.arguments)
+        program = [WEBSERVER, "--read-only"] if read_only else ["dagster", "dev"]
+        command = [sys.executable, "-m", *program, "-h", host, "-p", str(port), *arguments]
         with (folder / "log").open("wb") as log:
             # In a session of its own, so that Ctrl-C reaches this process only, which stops the whole group.
             process = subprocess.Popen(
-                command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                command,
+                env=environment,
+                cwd=None if project is None else project.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         try:
             _wait_for_answer(process, host, port, folder / "log")
