@@ -378,3 +378,30 @@ def test_tables_without_rows_and_folders_elsewhere(lake: Lake) -> None:
     one = saved("memory://bucket-of-registry/images/a.png", "one")
     assert one.file is not None
     assert (one.file.suffix, one.file.size, one.load()) == (".png", 1, b"a")
+
+
+def test_the_index_of_a_frame_is_part_of_the_content(lake: Lake) -> None:
+    first, second = (saved(frame(1, 2).set_axis(index), "indexed") for index in (["a", "b"], ["a", "c"]))
+    assert first != second
+    assert second.load().equals(frame(1, 2).set_axis(["a", "c"]))
+    assert second.dataset.schema.names == ["x", "index"]
+    levels = pd.MultiIndex.from_tuples([(1, "a"), (2, "b")], names=["index", None])
+    several = saved(frame(1, 2).set_index(levels), "levels")
+    assert several.dataset.schema.names == ["x", "index", "level_1"]
+    assert several.load().equals(frame(1, 2).set_index(levels))
+    named = saved(frame(1, 2).rename_axis("row"), "named")
+    assert (named.load().index.name, named.load().columns.tolist()) == ("row", ["x"])
+    filtered = saved(frame(5, 6, 7).iloc[1:], "filtered")  # numbers of rows are no content
+    assert filtered.load().equals(frame(6, 7))
+    assert ln.Dataset.from_df(frame(8).set_axis(["a"]), name="described").problems[0].column == "x"
+    assert len(ln.Dataset.from_df(frame(8).set_axis(["a"]), name="described").problems) == 1
+    later = saved(frame(9), None, is_new_version_of=second)
+    assert later.load().equals(frame(9))
+
+
+def test_a_record_that_is_gone_gets_no_labels(lake: Lake) -> None:
+    first = saved(frame(1), "short")
+    saved(frame(2), None, is_new_version_of=first)
+    first.delete(permanent=True)
+    with pytest.raises(RecordNotFoundError):
+        first.labels.add("late")

@@ -98,9 +98,13 @@ def _check_texts(texts: Mapping[str, str | None]) -> None:
             check_text(value, name)
 
 
-def _require_movable(row: Mapping[str, Any]) -> None:
+def _require_present(row: Mapping[str, Any]) -> None:
     if row["presence"] == Presence.GONE:
         raise RecordNotFoundError(f"the version of the record {row['uid']!r} has expired or was deleted")
+
+
+def _require_movable(row: Mapping[str, Any]) -> None:
+    _require_present(row)
     if row["presence"] == Presence.DATASET_IN_TRASH:
         raise UnsupportedError(
             f"the dataset of the record {row['uid']!r} is in the trash; Dataset.undelete({row['table']!r}) brings it "
@@ -119,11 +123,12 @@ def add_labels(registry: Registry, uid: str, labels: Iterable[str], *, kind: str
         feature: the uid of the feature that the labels are values of.
 
     Raises:
-        RecordNotFoundError: there is no record of the uid.
+        RecordNotFoundError: there is no record of the uid, or its version is gone.
     """
     names = _names(labels)
 
     def change(connection: Connection, row: Mapping[str, Any]) -> None:
+        _require_present(row)
         uids = label_rows.ensure_labels(connection, names, kind)
         label_rows.attach(connection, [(uid, each) for each in uids.values()], feature)
 

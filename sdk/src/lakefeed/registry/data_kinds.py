@@ -13,6 +13,7 @@ from lakefeed import _paths
 from lakefeed.arrays.memory_cells import is_anndata
 from lakefeed.dataset import Dataset as Rows
 from lakefeed.errors import CredentialsError, InvalidArgumentError
+from lakefeed.registry import frame_index
 from lakefeed.storage.urls import display_url, expand_home, holds_credentials, local_path, suffix
 
 if TYPE_CHECKING:
@@ -33,7 +34,14 @@ class TableData:
         """
         if isinstance(self.value, Rows):
             return self.value
-        return Rows.from_arrow(self.value) if isinstance(self.value, pa.Table) else Rows.from_pandas(self.value)
+        if isinstance(self.value, pa.Table):
+            return Rows.from_arrow(self.value)
+        return Rows.from_pandas(frame_index.name_index(self.value))
+
+    @property
+    def index(self) -> list[tuple[str, str | None]]:
+        """The columns that are the index of a DataFrame; see `index_columns`."""
+        return [] if isinstance(self.value, Rows | pa.Table) else frame_index.index_columns(self.value)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from lakefeed.dataset.core import dataset_named
 from lakefeed.errors import TypeMismatchError, quoted_list
 from lakefeed.records.record_tables import RECORD, Presence
 from lakefeed.records.version_rows import FILE_KIND, FILES_FORM, TREE_KIND
-from lakefeed.registry import file_reads, record_rows
+from lakefeed.registry import file_reads, frame_index, record_rows
 from lakefeed.registry.file_loading import check_join
 from lakefeed.registry.record_rows import RecordRow
 from lakefeed.registry.run_inputs import reading
@@ -120,7 +120,8 @@ def load(dataset: Dataset, join: Any, is_run_input: Any, max_bytes: int | None, 
         if is_files(row):
             return file_reads.load(lake, _member_rows(dataset), join, max_bytes, options)
         budget = file_reads.budget_of(lake, max_bytes)
-        return rows_of(lake, row).collect(max_bytes=budget, warn=False).to_pandas()
+        frame = rows_of(lake, row).collect(max_bytes=budget, warn=False).to_pandas()
+        return frame_index.restore_index(frame, facts_of(row).get("index"))
 
 
 def backed(dataset: Dataset, is_run_input: Any) -> Any:

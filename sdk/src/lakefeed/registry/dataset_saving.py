@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.version_uids import STEM_CHARACTERS
-from lakefeed.dataset import Dataset as Rows
 from lakefeed.errors import RecordNotFoundError, TypeMismatchError, UnsavedDatasetError
 from lakefeed.records.record_tables import Presence
 from lakefeed.records.version_rows import DATASET_KIND, FILES_FORM, TREE_KIND
@@ -43,7 +43,7 @@ def save_dataset(dataset: Dataset) -> None:
     lake, data = dataset._record_lake, dataset._data
     match data:
         case TableData():
-            row = _save_table(lake, dataset, data.rows())
+            row = _save_table(lake, dataset, data)
         case FilesData():
             row = save_list(dataset, data.files, facts_of_new(dataset, FILES_FORM))
         case AnnotatedData():
@@ -117,8 +117,9 @@ def _newest_of(chain: Sequence[RecordRow], former: Dataset, form: str) -> Record
     return newest
 
 
-def _save_table(lake: Lake, dataset: Dataset, rows: Rows) -> RecordRow:
-    facts = facts_of_new(dataset, "table").with_hash(hash_of_rows(lake, rows))
+def _save_table(lake: Lake, dataset: Dataset, data: TableData) -> RecordRow:
+    rows = data.rows()
+    facts = replace(facts_of_new(dataset, "table"), hash=hash_of_rows(lake, rows), index=data.index)
     return save_content(dataset, facts.hash, DATASET_KIND, lambda: write_rows(lake, rows, facts))
 
 

@@ -48,7 +48,10 @@ def dataset_of_anndata(kind: type[Dataset], adata: Any, field: Any, strict: bool
 
 
 def _table_of(data: TableData) -> pa.Table:
-    return data.rows().to_arrow()
+    """Returns the rows without an index that has no name, which is not a column to validate."""
+    table = data.rows().to_arrow()
+    unnamed = [column for column, level in data.index if level is None]
+    return table.drop_columns(unnamed) if unnamed else table
 
 
 def _describe(table: pa.Table, slot: str, field: Field) -> tuple[list[Problem], dict[str, list[str]]]:

@@ -46,7 +46,8 @@ def store_folder(lake: Lake, writer: BlobWriter, data: LocalData | RemoteData) -
     """
     files = _local_files(lake, data) if isinstance(data, LocalData) else _remote_files(data)
     if not files:
-        raise MissingFileError(f"there are no files in {data}")
+        location = data.path if isinstance(data, LocalData) else data.url
+        raise MissingFileError(f"there are no files in {location!r}. Nothing was saved")
     batches = FileRows(lake, writer, lambda size: None, {}).batches(files)
     changes = pa.Table.from_batches(list(batches))
     return apply_changes(TreeRows.empty(), changes)

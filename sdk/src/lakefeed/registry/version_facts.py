@@ -53,6 +53,7 @@ class VersionFacts:
         user: who writes; None for the user of the operating system.
         form: the form of its data: "table", "tree" or "files".
         columns: the names of its columns, if its dataset has others, too.
+        index: the columns that are the index of a DataFrame, and the names of its levels.
         dataset: the name of the dataset whose next version it is; None for a new one.
         used: the labels of the versions of that dataset, also of those that were deleted, newest first.
     """
@@ -70,6 +71,7 @@ class VersionFacts:
     user: str | None = None
     form: str = "table"
     columns: Sequence[str] = ()
+    index: Sequence[tuple[str, str | None]] = ()
     dataset: str | None = None
     used: Sequence[str] = ()
 
@@ -102,6 +104,7 @@ class VersionFacts:
             "token": self.token,
             "form": self.form,
             "columns": list(self.columns),
+            "index": list(self.index),
         }
         return {name: value for name, value in facts.items() if value}
 
