@@ -21,9 +21,9 @@ pytestmark = [pytest.mark.stack, pytest.mark.slow]
 HANG = """
     import time
     from lakefeed import Dataset, track
-    track("hanging", run_id="hanging")
+    run = track("hanging", run_id="hanging")
     Dataset("pictures").save("half")
-    time.sleep(1)
+    run._recorder.flush()
     print("ready", flush=True)
     time.sleep(600)
 """

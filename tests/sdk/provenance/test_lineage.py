@@ -20,6 +20,7 @@ from lakefeed.catalog.durability import local_path
 from lakefeed.catalog.lake import Lake
 from lakefeed.errors import DatasetNotFoundError, InvalidArgumentError, VersionNotFoundError
 from lakefeed.provenance.fact_loader import FactLoader, Roots
+from lakefeed.provenance.graph_layers import arrange
 from lakefeed.provenance.lineage_graph import LineageEdge, LineageNode
 from lakefeed.provenance.lineage_walk import LineageWalk
 from lakefeed.provenance.origin_index import OriginIndex, VersionKey
@@ -301,6 +302,25 @@ def test_a_lineage_reads_no_metadata_of_tables_that_are_not_connected(
     assert len(lineage("c").nodes) == 7
     assert len(opened) <= 4
     Lake.current().close()
+
+
+def test_edges_over_several_layers_pass_between_the_nodes() -> None:
+    layout = arrange(["a", "b", "c", "d"], [("a", "b"), ("b", "c"), ("c", "d"), ("a", "d"), ("d", "a"), ("b", "b")])
+    (first, second) = layout.routes["a", "d"]
+    assert [sorted(each) for each in layout.layers] == [["a"], sorted(["b", first]), sorted(["c", second]), ["d"]]
+    assert layout.routes["a", "b"] == []
+    assert set(layout.routes) == {("a", "b"), ("b", "c"), ("c", "d"), ("a", "d")}, "the others close a cycle"
+    nodes = tuple(LineageNode(each, "version", each, each) for each in "abcd")
+    edges = tuple(LineageEdge(*each, "read") for each in [("a", "b"), ("b", "c"), ("c", "d"), ("a", "d")])
+    picture = ElementTree.fromstring(Lineage(nodes, edges).svg)
+    boxes = [each for each in picture.iter("{http://www.w3.org/2000/svg}rect") if each.get("rx")]
+    spans = [(float(each.get("y", 0)), float(each.get("y", 0)) + float(each.get("height", 0))) for each in boxes[1:3]]
+    (path,) = [
+        each.get("d", "") for each in picture.iter("{http://www.w3.org/2000/svg}path") if "H" in each.get("d", "")
+    ]
+    levels = [float(part.split("H")[0].split(" ")[-1]) for part in path.split("C")[1:-1]]
+    assert len(levels) == 2
+    assert not any(top <= level <= bottom for level in levels for top, bottom in spans)
 
 
 @pytest.mark.live

@@ -149,10 +149,10 @@ HANG = """
     import sys, time
     from lakefeed import Dataset, track
 
-    track("hanging", run_id=sys.argv[1])
+    run = track("hanging", run_id=sys.argv[1])
     Dataset("a").to_arrow()
     Dataset("a").save(sys.argv[2])
-    time.sleep(0.5)
+    run._recorder.flush()
     print("ready", flush=True)
     time.sleep(600)
 """

@@ -37,6 +37,7 @@ class _Box(NamedTuple):
     x: float
     y: float
     width: float
+    height: float
 
 
 def nearest(lineage: Lineage, most: int = MAX_NODES) -> tuple[LineageNode, ...]:
@@ -49,8 +50,8 @@ def draw_svg(lineage: Lineage) -> str:
     shown = nearest(lineage)
     by_id = {node.id: node for node in shown}
     edges = [each for each in lineage.edges if each.source in by_id and each.target in by_id]
-    layers = arrange(list(by_id), [(each.source, each.target) for each in edges])
-    boxes, width, height = _place(layers, by_id)
+    layout = arrange(list(by_id), [(each.source, each.target) for each in edges])
+    boxes, width, height = _place(layout.layers, by_id)
     left_out = len(lineage.nodes) - len(shown)
     if left_out:
         height += 18
@@ -66,7 +67,7 @@ def draw_svg(lineage: Lineage) -> str:
             'orient="auto"><path d="M0 0L8 4L0 8z" fill="#9aa5b1"/></marker></defs>'
         ),
         f'<rect width="{width:.0f}" height="{height:.0f}" fill="#ffffff"/>',
-        *(_draw_edge(each, boxes) for each in edges),
+        *(_draw_edge(each, boxes, layout.routes.get((each.source, each.target), ())) for each in edges),
         *(_draw_node(node, boxes[node.id], node.id == start) for node in shown),
     ]
     if left_out:
@@ -75,18 +76,23 @@ def draw_svg(lineage: Lineage) -> str:
 
 
 def _place(layers: Sequence[Sequence[str]], nodes: Mapping[str, LineageNode]) -> tuple[dict[str, _Box], float, float]:
-    """Returns the box of each node, and the width and height of the picture."""
-    tallest = max((len(layer) for layer in layers), default=1)
-    height = tallest * (BOX_HEIGHT + GAP_Y) - GAP_Y + 2 * MARGIN
+    """Returns the box of each node and of each point of an edge, and the width and height of the picture."""
+    heights = {each: BOX_HEIGHT if each in nodes else 0.0 for layer in layers for each in layer}
+    height = max((_height(layer, heights) for layer in layers), default=BOX_HEIGHT) + 2 * MARGIN
     boxes: dict[str, _Box] = {}
     x = MARGIN
     for layer in layers:
-        width = max(_width(nodes[each]) for each in layer)
-        top = (height - (len(layer) * (BOX_HEIGHT + GAP_Y) - GAP_Y)) / 2
-        for place, each in enumerate(layer):
-            boxes[each] = _Box(x, top + place * (BOX_HEIGHT + GAP_Y), width)
+        width = max(_width(nodes[each]) for each in layer if each in nodes)
+        y = (height - _height(layer, heights)) / 2
+        for each in layer:
+            boxes[each] = _Box(x, y, width, heights[each])
+            y += heights[each] + GAP_Y
         x += width + GAP_X
     return boxes, max(x - GAP_X + MARGIN, 2 * MARGIN), height
+
+
+def _height(layer: Sequence[str], heights: Mapping[str, float]) -> float:
+    return sum(heights[each] + GAP_Y for each in layer) - GAP_Y
 
 
 def _width(node: LineageNode) -> float:
@@ -137,13 +143,22 @@ def _xml_text(text: str) -> str:
     return escape(FORBIDDEN.sub("\ufffd", text))
 
 
-def _draw_edge(edge: LineageEdge, boxes: Mapping[str, _Box]) -> str:
+def _draw_edge(edge: LineageEdge, boxes: Mapping[str, _Box], route: Sequence[str]) -> str:
+    """Draws an edge through the points of its route, which are between the boxes of the layers."""
     source, target = boxes[edge.source], boxes[edge.target]
-    x, y = source.x + source.width, source.y + BOX_HEIGHT / 2
-    end_x, end_y = target.x - 2, target.y + BOX_HEIGHT / 2
-    bend = max(abs(end_x - x) / 2, 24.0)
+    x, y = source.x + source.width, source.y + source.height / 2
+    path = [f"M{x:.1f} {y:.1f}"]
+    for point in (boxes[each] for each in route):
+        path += [_curve(x, y, point.x, point.y), f"H{point.x + point.width:.1f}"]
+        x, y = point.x + point.width, point.y
+    path.append(_curve(x, y, target.x - 2, target.y + target.height / 2))
     dashes = ' stroke-dasharray="5 4"' if edge.kind in ("previous", "copy", "code") else ""
     return (
-        f'<path class="e" d="M{x:.1f} {y:.1f}C{x + bend:.1f} {y:.1f} {end_x - bend:.1f} {end_y:.1f} '
-        f'{end_x:.1f} {end_y:.1f}" marker-end="url(#lakefeed-arrow)"{dashes}><title>{edge.kind}</title></path>'
+        f'<path class="e" d="{"".join(path)}" marker-end="url(#lakefeed-arrow)"{dashes}>'
+        f"<title>{edge.kind}</title></path>"
     )
+
+
+def _curve(x: float, y: float, end_x: float, end_y: float) -> str:
+    bend = max(abs(end_x - x) / 2, 24.0)
+    return f"C{x + bend:.1f} {y:.1f} {end_x - bend:.1f} {end_y:.1f} {end_x:.1f} {end_y:.1f}"
