@@ -160,3 +160,21 @@ def _is_public(name: str) -> bool:
     value = getattr(lakefeed, name)
     submodule = isinstance(value, ModuleType) and value.__name__.startswith("lakefeed.")
     return not name.startswith("_") and name != "annotations" and not submodule
+
+
+@pytest.mark.live
+def test_forked_workers_of_a_loader_import_nothing_of_their_own(lake: Lake, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    (tmp_path / "a.bin").write_bytes(b"content")
+    Dataset.from_dict({"x": [1, 2], "file": [str(tmp_path / "a.bin")] * 2}).save("rows", column_types={"file": "file"})
+    program = f"""{IMPORT}
+import sys
+known = set()
+def collate(batch):
+    return sorted(name for name in set(sys.modules) - known if name.startswith("lakefeed"))
+loader = Dataset("rows").to_torch(batch_size=1, num_workers=2, collate_fn=collate, load_files="bytes")
+assert list(loader)
+known = set(sys.modules)
+assert list(loader) == [[], []], list(loader)
+"""
+    loaded_by(program)

@@ -67,6 +67,7 @@ class TorchLoader(DataLoader[Any]):
     def __init__(self, dataset: BatchWork, batch_sampler: Any, infinite: bool = False, **settings: Any) -> None:
         self._sampler: EpochSampler = batch_sampler.sampler
         self._cursor: EpochCursor = self._sampler.cursor
+        self._work = dataset
         self.infinite = infinite
         settings = {**settings, "sampler": None}
         # The finished batches are the samples, and the steps yield lists of one of them.
@@ -110,6 +111,7 @@ class TorchLoader(DataLoader[Any]):
         drawn = iter(self.batch_sampler) if plain else None  # type: ignore[arg-type]
         batches: Iterator[Any]
         if drawn is None:
+            self._work.prepare()
             with torch.device("cpu"):  # torch draws a seed, which it cannot where the default device is "meta"
                 batches = super().__iter__()
         else:

@@ -162,6 +162,11 @@ class BatchWork(Dataset[Any]):
             raise TypeError("the number of rows of a stream is unknown before it ends")
         return rows
 
+    def prepare(self) -> None:
+        """Imports what the late steps run with, before processes are forked."""
+        for step in self._finish.late:
+            step.prepare()
+
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_rows": None, "sampler": None}
 

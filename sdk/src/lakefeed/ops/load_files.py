@@ -114,6 +114,9 @@ class LoadFiles(Step):
             rows = ahead.start(batch, offset)()
             return rows, ahead.failures
 
+    def prepare(self) -> None:
+        _ = load_columns.ColumnLoader  # the module is lazy
+
     def ahead(self, tally: CacheStatistics | None = None) -> LoadAhead:
         return LoadAhead(self, tally)
 

@@ -225,6 +225,12 @@ class Step(Node):
     works_ahead: ClassVar[bool] = False
     """`ahead` is faster than `apply`, because the step mostly waits."""
 
+    def prepare(self) -> None:
+        """Imports the modules that the step runs with. A loader calls it before it forks processes that run the step.
+
+        Else each of them would import the modules, in each epoch.
+        """
+
     def ahead(self, tally: CacheStatistics | None = None) -> Ahead:
         """Returns the work ahead for one run over the input rows, for a step that ``works_ahead``."""
         raise NotImplementedError(type(self).__name__)
