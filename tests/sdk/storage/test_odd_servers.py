@@ -87,3 +87,12 @@ def test_errors_that_mean_the_request_are_said_at_once(site: Site, status: int) 
     with pytest.raises(FileError, match=f"the server answered {status}"):
         open_retrying(f"{site.url}/a.bin", 0)
     assert site.asked["/a.bin"] == 1
+
+
+def test_informational_responses_are_skipped(site: Site) -> None:
+    def hint(handler: Handler) -> None:
+        handler.wfile.write(b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")
+        handler.serve()
+
+    site.always["/a.bin"] = hint
+    read_everywhere(f"{site.url}/a.bin")

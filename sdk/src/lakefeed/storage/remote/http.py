@@ -1,4 +1,4 @@
-"""HTTP requests with reused connections, deadlines and an egress policy. The only module that imports urllib3."""
+"""HTTP requests with reused connections, deadlines and an egress policy."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ import re
 import socket
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
 from threading import get_ident
 from time import monotonic
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote, urljoin
 
-from urllib3 import BaseHTTPResponse, HTTPConnectionPool, HTTPSConnectionPool, Retry, Timeout
-from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3 import BaseHTTPResponse, Retry, Timeout
 from urllib3.exceptions import (
     DecodeError,
     HTTPError,
@@ -31,14 +29,12 @@ from urllib3.exceptions import (
 )
 from urllib3.exceptions import TimeoutError as LateError
 from urllib3.util import Url, make_headers, parse_url
-from urllib3.util.connection import create_connection
 
 from lakefeed._units import KIB
 from lakefeed.errors import FileError, LakefeedError, RefusedTargetError
 from lakefeed.storage.remote.content_encoding import BITS, decode_body
-from lakefeed.storage.remote.egress_policy import check_host, resolve
+from lakefeed.storage.remote.http_connections import check_known_host, pool_of
 from lakefeed.storage.remote.http_deadline import RequestDeadline, deadlines_by_thread
-from lakefeed.storage.remote.idle_connections import IdleConnections
 from lakefeed.storage.urls import display_url, file_name, redact
 
 PIECE_BYTES = 256 * KIB
@@ -54,9 +50,7 @@ DRAIN_SECONDS = 0.2
 """The time in which an unwanted body must arrive. A new connection takes about as long to a host far away."""
 ARRIVED_SECONDS = 0.01
 """The time to read a body that has arrived."""
-CONNECTIONS = 64
 NO_RETRIES = Retry.from_int(False, redirect=False)
-HOSTS_REMEMBERED = 1_000
 MAX_PORT = 65_535
 PLAIN_URL = re.compile(
     r"(https?)://([a-z0-9-]+(?:\.[a-z0-9-]+)*)(?::([1-9][0-9]{0,4}))?(/(?:(?!/\.)[A-Za-z0-9._~/-])*)(?:\?([A-Za-z0-9._~=&-]*))?"
@@ -255,12 +249,12 @@ def _decode_header(value: str) -> str:
 def _send(url: Url, deadline: RequestDeadline, headers: Mapping[str, str], first: Url) -> BaseHTTPResponse:
     if url.host is None:
         raise LocationValueError("no host")
-    _check_host(url.host, deadline.denied)
+    check_known_host(url.host, deadline.denied)
     auth = url.auth or (first.auth if url.netloc == first.netloc else None)
     signed = {} if auth is None else make_headers(basic_auth=unquote(auth))
     deadline.restart()
     with deadline.sending():
-        response = _pool(url.scheme, url.host, url.port).urlopen(
+        response = pool_of(url.scheme, url.host, url.port).urlopen(
             "GET",
             url.request_uri,
             headers={**HEADERS, **headers, **signed},
@@ -303,11 +297,6 @@ def _parse(url: str) -> Url:
     scheme, host, value, path, query = plain.groups()
     port = int(value) if value else None
     return Url(scheme, None, host, port, path, query) if port is None or port <= MAX_PORT else parse_url(url)
-
-
-@lru_cache(HOSTS_REMEMBERED)
-def _check_host(host: str, denied: tuple[str, ...]) -> None:
-    check_host(host, denied)
 
 
 def _public_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
@@ -392,103 +381,3 @@ def _is_timeout(error: BaseException) -> bool:
 def _is_unknown_host(error: BaseException) -> bool:
     cause = error.__cause__
     return isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME
-
-
-# ------------------------------------------------------------------------------------------------- connections
-
-
-def _new_socket(connection: HTTPConnection) -> socket.socket:
-    deadline = deadlines_by_thread[get_ident()]
-    try:
-        addresses = resolve(connection._dns_host, connection.port or connection.default_port, deadline.denied)
-    except RefusedTargetError as error:
-        deadline.refusal = error
-        raise
-    except socket.gaierror as error:
-        raise NameResolutionError(connection.host, connection, error) from error
-    return _connect_first(connection, addresses)
-
-
-def _connect_first(connection: HTTPConnection, addresses: Sequence[str]) -> socket.socket:
-    """Returns a connection to the first address that accepts one."""
-    for address in addresses[:-1]:
-        with suppress(OSError):
-            return _connect(connection, address)
-    return _connect(connection, addresses[-1])
-
-
-def _connect(connection: HTTPConnection, address: str) -> socket.socket:
-    return create_connection(
-        (address, connection.port or connection.default_port),
-        connection.timeout,
-        source_address=connection.source_address,
-        socket_options=connection.socket_options,
-    )
-
-
-def _check_reused(connection: HTTPConnection) -> None:
-    """Refuses a connection that was opened before its address was denied."""
-    deadline = deadlines_by_thread[get_ident()]
-    if connection.sock is None or not deadline.denied:
-        return
-    try:
-        _check_host(str(connection.sock.getpeername()[0]), deadline.denied)
-    except RefusedTargetError as error:
-        deadline.refusal = error
-        raise
-    except OSError:
-        return  # closed; the new connection is checked
-
-
-class _PlainConnection(HTTPConnection):
-    def _new_conn(self) -> socket.socket:
-        return _new_socket(self)
-
-    def request(self, *args: Any, **options: Any) -> None:
-        _check_reused(self)
-        super().request(*args, **options)
-
-    def getresponse(self) -> Any:
-        deadlines_by_thread[get_ident()].sock = self.sock
-        return super().getresponse()
-
-
-class _TlsConnection(HTTPSConnection):
-    def _new_conn(self) -> socket.socket:
-        return _new_socket(self)
-
-    def request(self, *args: Any, **options: Any) -> None:
-        _check_reused(self)
-        super().request(*args, **options)
-
-    def getresponse(self) -> Any:
-        deadlines_by_thread[get_ident()].sock = self.sock
-        return super().getresponse()
-
-
-class _PlainPool(HTTPConnectionPool):
-    ConnectionCls = _PlainConnection
-    QueueCls: Any = IdleConnections
-
-
-class _TlsPool(HTTPSConnectionPool):
-    ConnectionCls = _TlsConnection
-    QueueCls: Any = IdleConnections
-
-
-@lru_cache(CONNECTIONS)
-def _pool(scheme: str | None, host: str, port: int | None) -> HTTPConnectionPool:
-    """Returns the connections to a host. Those of hosts that were not used recently are closed."""
-    pools: dict[str | None, type[HTTPConnectionPool]] = {"http": _PlainPool, "https": _TlsPool}
-    pool = pools.get(scheme)
-    if pool is None:
-        raise LocationValueError("the scheme is not http or https")
-    return pool(host, port, maxsize=CONNECTIONS, retries=False)
-
-
-def _after_fork() -> None:
-    """Gives a child connections of its own."""
-    _pool.cache_clear()
-
-
-os.register_at_fork(after_in_child=_after_fork)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -11,6 +12,9 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 
 from lakefeed.config import FileSettings
 from lakefeed.storage.remote.credentials import causes
+
+RATE_LIMIT_RESET = re.compile(r";\s*t=(\d+)")
+"""The seconds until the limit of a server ends, as in ``RateLimit: "api";r=0;t=55``."""
 
 
 def make_retrying(
@@ -40,8 +44,12 @@ class _Wait(wait_exponential):
 
 
 def _retry_after(error: BaseException) -> float:
-    """Returns the seconds to wait that the server gave, as a number or as a date."""
-    value = str((getattr(error, "headers", None) or {}).get("Retry-After", ""))
+    """Returns the seconds to wait that the server gave, as a number or as a date, or as the end of a rate limit."""
+    headers = getattr(error, "headers", None) or {}
+    value = str(headers.get("Retry-After", ""))
+    limit = RATE_LIMIT_RESET.search(str(headers.get("RateLimit", "")))
+    if not value and limit is not None:
+        return float(limit[1])
     if value.isdecimal():
         return float(value)
     try:
