@@ -10,6 +10,7 @@ import pytest
 
 from lakefeed import Dataset, Settings
 from lakefeed.catalog.lake import Lake
+from lakefeed.config import setting_origins
 from lakefeed.errors import ConfigError
 
 
@@ -225,3 +226,19 @@ def test_a_value_is_told_with_where_it_was_given(folder: Path, monkeypatch: pyte
         Settings.load()
     with pytest.raises(ConfigError, match=r"argument: .*'commit\.tries'.*'commit\.retries'"):
         Settings.load(commit={"tries": 1})
+
+
+def test_the_places_of_a_setting_are_listed_in_order(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKEFEED__CATALOG__NAMESPACE", "team")
+    monkeypatch.setenv("LAKEFEED__COMMIT", '{"retries": 3}')
+    monkeypatch.setenv("LAKEFEED__HOME", str(home))
+    home.mkdir()
+    (home / "lakefeed.toml").write_text("[catalog]\nnamespace = 'other'\n[commit]\nretries = 4\nmin_wait = 1\n")
+    file, origins = repr(str(home / "lakefeed.toml")), setting_origins()
+    assert origins["catalog.namespace"] == ["$LAKEFEED__CATALOG__NAMESPACE", file, "default"]
+    assert origins["catalog.type"] == origins["catalog.properties"] == ["default"]
+    assert origins["commit.retries"] == ["$LAKEFEED__COMMIT", file, "default"]
+    assert origins["commit.min_wait"] == [file, "default"]
+    assert origins["home"] == ["$LAKEFEED__HOME", "$LAKEFEED_HOME", "default"]
+    monkeypatch.setenv("LAKEFEED__CATALOG__PROPERTIES__X", "1")
+    assert setting_origins()["catalog.properties"] == ["$LAKEFEED__CATALOG__PROPERTIES", "default"]

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -428,8 +429,18 @@ def _variables_of(path: list[str]) -> Iterator[str]:
     """Yields the environment variables that set a setting, in order of precedence."""
     for length in range(len(path), 0, -1):  # a variable may hold a whole section as JSON
         variable = SETTINGS_PREFIX + "__".join(path[:length]).upper()
-        if any(name.upper() == variable or name.upper().startswith(f"{variable}__") for name in os.environ):
+        given = [value for name, value in os.environ.items() if name.upper() == variable]
+        entries = length == len(path) and any(name.upper().startswith(f"{variable}__") for name in os.environ)
+        if entries or any(_contains(_from_json(value), path[length:]) for value in given):
             yield f"${variable}"
+
+
+def _from_json(text: str) -> Any:
+    """Returns the value of a variable; the text itself if that is no JSON."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def _contains(values: Any, path: list[str]) -> bool:

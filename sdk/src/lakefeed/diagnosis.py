@@ -6,12 +6,14 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import Any, Final, TypeVar
 
 from lakefeed._units import GIB
 from lakefeed.catalog.durability import local_path
@@ -19,17 +21,21 @@ from lakefeed.catalog.lake import Lake
 from lakefeed.catalog.warehouse import is_warehouse_missing
 from lakefeed.config import Settings, setting_origins
 from lakefeed.dataset import Dataset
-from lakefeed.errors import DatasetNotFoundError, LakefeedError, PluginError, quoted_list
+from lakefeed.errors import DatasetNotFoundError, LakefeedError, PluginError, UnreachableError, quoted_list
 from lakefeed.formats import FORMATS
 from lakefeed.media import MEDIA
 from lakefeed.run.plugin_parts import OPERATIONS, SOURCES
 from lakefeed.storage.urls import redact
+
+Answer = TypeVar("Answer")
 
 LOW_SPACE_BYTES = GIB
 SECRET_SETTINGS = ("catalog.properties", "blobs.options", "files.options")
 """Mappings of which only the keys are shown."""
 SECRET_ENDINGS = ("api_key", "password", "secret", "token")
 """Ends of the names of settings whose values are not shown."""
+PATIENCE_SECONDS: Final = 8.0
+"""A check waits so long for a server."""
 PACKAGES = ("lakefeed", "pyiceberg", "pyarrow", "duckdb", "torch", "pillow", "av", "datasets", "s3fs")
 
 
@@ -99,21 +105,47 @@ def diagnose() -> Iterator[Finding]:
     yield from _check_plugins()
     try:
         lake = Lake.current()
-        origins = sorted({setting.origin for setting in describe_settings()} - {"default"})
+        changed = [setting for setting in describe_settings() if setting.origin != "default"]
     except LakefeedError as error:
         yield Finding("settings", False, str(error))
         return
-    yield Finding("settings", True, f"from {', '.join(origins)}" if origins else "defaults")
+    yield Finding("settings", True, f"{len(changed)} set, the others have their defaults" if changed else "defaults")
+    for each in changed:
+        yield Finding("setting", True, f"{each.name} = {each.value} (from {each.origin})")
     yield from _check_disks(lake)
     try:
-        names = lake.names()
-    except (LakefeedError, OSError) as error:
-        yield Finding("catalog", False, str(error))
+        names = _wait_for(lake.names, f"the catalog {redact(lake.settings.catalog_uri)}")
+    except Exception as error:  # noqa: BLE001 - clients of catalogs raise errors of their own
+        yield Finding("catalog", False, redact(str(error)) or type(error).__name__)
         return
     yield Finding(
         "catalog", True, f"{redact(lake.settings.catalog_uri)}: {len(names)} dataset{'' if len(names) == 1 else 's'}"
     )
     yield from _check_datasets(lake, names)
+
+
+def _wait_for(call: Callable[[], Answer], server: str) -> Answer:
+    """Returns the result of a call, which may ask a server.
+
+    Raises:
+        UnreachableError: the server does not answer in time. The call goes on in a thread that ends with the process.
+        Exception: what the call raises.
+    """
+    answer: Future[Answer] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(call())
+        except BaseException as error:  # noqa: BLE001 - the caller raises it
+            answer.set_exception(error)
+
+    Thread(target=run, name="lakefeed-doctor", daemon=True).start()
+    try:
+        return answer.result(PATIENCE_SECONDS)
+    except TimeoutError:
+        if answer.done():  # the call raised it
+            raise
+        raise UnreachableError(f"{server} does not answer within {PATIENCE_SECONDS:g} seconds") from None
 
 
 def _software() -> str:
@@ -166,26 +198,39 @@ def _existing(path: Path) -> Path:
     return next((each for each in (path, *path.parents) if each.exists()), Path("/"))
 
 
+def _column_types(name: str) -> dict[str, str]:
+    return Dataset(name).column_types
+
+
 def _check_datasets(lake: Lake, names: list[str]) -> Iterator[Finding]:
-    if names and is_warehouse_missing(lake):
+    warehouse = f"the warehouse {redact(lake.settings.warehouse)}"
+    try:
+        missing = bool(names) and _wait_for(lambda: is_warehouse_missing(lake), warehouse)
+    except Exception as error:  # noqa: BLE001 - clients of stores raise errors of their own
+        yield Finding("warehouse", False, redact(str(error)) or type(error).__name__)
+        return
+    if missing:
         yield Finding("warehouse", False, f"{lake.settings.warehouse} is empty or not there: is its disk mounted?")
         return
     damaged, with_files = [], []
     for name in names:
         try:
-            if Dataset(name).column_types:
+            if _wait_for(partial(_column_types, name), warehouse):
                 with_files.append(name)
         except DatasetNotFoundError:
             continue  # deleted since
+        except UnreachableError as error:
+            damaged.append(Finding("warehouse", False, redact(str(error))))
+            break  # the others would wait as long
         except (LakefeedError, OSError) as error:
-            damaged.append(Finding("dataset", False, str(error)))
+            damaged.append(Finding("dataset", False, redact(str(error))))
     yield from damaged
     if names and not damaged:
         yield Finding("datasets", True, "the metadata of every dataset can be read")
     if not with_files:
         return
     try:
-        lake.blobs.require_reachable()
+        _wait_for(lake.blobs.require_reachable, f"the blob store {redact(lake.settings.blob_url)}")
     except (LakefeedError, OSError) as error:
         yield Finding("blobs", False, f"{error} The files of {quoted_list(with_files)} cannot be read")
     else:

@@ -7,16 +7,18 @@ import os
 import pty
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from click.testing import CliRunner, Result
 
-from lakefeed import Dataset, Table
+from lakefeed import Dataset, Table, diagnosis
 from lakefeed.catalog.lake import Lake
 from lakefeed.cli import invocation
 from lakefeed.cli.command_groups import command_paths
@@ -485,3 +487,40 @@ def test_files_round_trip_and_globs(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "no column 'x'" in run("add", "new", "rows.csv", "--upsert", "x", code=1).stderr
     assert "more than once: {'id': 1}" in run("add", "new", "rows.csv", "--upsert", "id", code=1).stderr
     assert not Dataset.exists("new")
+
+
+@pytest.mark.live
+def test_the_doctor_waits_for_seconds_and_shows_no_secrets(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diagnosis, "PATIENCE_SECONDS", 1.0)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()  # it accepts, and never answers
+        port = silent.getsockname()[1]
+        for variables, subject in (
+            ({"CATALOG__URI": f"postgresql+psycopg2://me:hunter2@127.0.0.1:{port}/lake"}, "catalog"),
+            ({"CATALOG__TYPE": "rest", "CATALOG__URI": f"http://me:hunter2@127.0.0.1:{port}/"}, "catalog"),
+            (
+                {
+                    "BLOBS__URL": "s3://bucket/blobs",
+                    "BLOBS__OPTIONS": json.dumps(
+                        {"endpoint_url": f"http://127.0.0.1:{port}", "key": "a", "secret": "hunter2"}
+                    ),
+                },
+                "blobs",
+            ),
+        ):
+            with monkeypatch.context() as patch:
+                if subject == "blobs":
+                    (home.parent / "a.txt").write_text("a")
+                    Dataset.from_dict({"f": [str(home.parent / "a.txt")]}).save("files", column_types={"f": "file"})
+                for name, value in variables.items():
+                    patch.setenv(f"LAKEFEED__{name}", value)
+                start = time.monotonic()
+                result = run("doctor", code=10)
+                assert time.monotonic() - start < 20
+                assert "hunter2" not in result.output
+                assert "setting\t" in result.stdout
+                problems = [line.split("\t") for line in result.stdout.splitlines() if line.startswith("problem")]
+                assert [(each[1], "does not answer within 1 seconds" in each[2]) for each in problems] == [
+                    (subject, True)
+                ]
