@@ -20,7 +20,7 @@ from lakefeed.catalog.version_uids import table_stem
 from lakefeed.provenance.lake_facts import read_tables
 from lakefeed.provenance.registry_facts import RegistryFacts, RunReader
 from lakefeed.records.record_registry import Registry
-from lakefeed.records.record_tables import RUN
+from lakefeed.records.record_tables import PROCESS, RUN
 from tests.sdk.processes import Program
 
 pytestmark = pytest.mark.live
@@ -98,6 +98,28 @@ def test_forked_processes_belong_to_the_run_and_spawned_ones_join_it(home: Path)
     names = {uuid: table.name for uuid, table in read_tables(Lake.current()).items()}
     assert {names[each.table] for each in facts.inputs[main.id]} == {"a", "b", "c", "d"}
     assert current_run.current_state() is None
+
+
+def test_a_forked_process_that_outlives_the_run_does_not_begin_it_again(home: Path) -> None:
+    save("a", 1)
+    save("b", 1)
+    waiting, ended = os.pipe()
+    with track("short") as run:
+        Dataset("a").to_arrow()
+        child = os.fork()
+        if not child:
+            os.read(waiting, 1)
+            _read("b")
+            os._exit(0)
+    os.write(ended, b"x")
+    assert os.waitpid(child, 0)[1] == 0
+    os.close(waiting)
+    os.close(ended)
+    facts = registry()
+    assert facts.runs[run.id].status == "completed"
+    assert len(facts.inputs[run.id]) == 2
+    with Registry.open().read() as connection:
+        assert connection.execute(select(PROCESS)).all() == []
 
 
 def test_workers_of_loaders_read_for_the_run(home: Path) -> None:

@@ -127,12 +127,15 @@ class RunRecorder:
 
     def _write(self) -> None:
         assert self.state is not None, "it is set with the run"
-        if self._environment is None:
-            self._environment = code_capture.environment()
         with self.state.lock:
             reads = list(self.state.inputs.values())
         new = [read for read in reads if self._written.get(read.key) != read]
-        run_store.write_run(self._lake, self.record, self._environment, new)
+        if os.getpid() != self._pid:  # the process that began the run tells its state
+            run_store.write_inputs(self._lake, self.record, new)
+        else:
+            if self._environment is None:
+                self._environment = code_capture.environment()
+            run_store.write_run(self._lake, self.record, self._environment, new)
         self._written.update((read.key, read) for read in new)
 
     def before_fork(self) -> None:

@@ -57,13 +57,26 @@ def write_run(lake: Lake, record: RunRecord, environment: Mapping[str, Any], rea
         merge(connection, RUN, {"uid": run_uid(record.id)}, _run_row(record, environment, now))
         is_running = record.status == RunStatus.RUNNING
         write_process(connection, run_uid(record.id), record.process, record.host, runs=is_running)
-        for read in reads:
-            row = {"from_revision": read.since, "plan": read.plan, "seed": read.seed, "epoch": read.epoch}
-            key = {"run": run_uid(record.id), "record": read.uid}
-            merge(connection, INPUT, key, {**row, "at": read.at})
+        _write_inputs(connection, record, reads)
         needs_source = code.source is not None and not _has_fact(connection, transform_uid(code))
     if needs_source:
         _store_source(lake, registry, code, now)
+
+
+def write_inputs(lake: Lake, record: RunRecord, reads: Sequence[VersionRead]) -> None:
+    """Writes versions that a process has read in a run that another one began.
+
+    Raises:
+        CatalogUnavailableError: the database of the registry cannot be used.
+    """
+    with Registry.open(lake).write() as connection:
+        _write_inputs(connection, record, reads)
+
+
+def _write_inputs(connection: Connection, record: RunRecord, reads: Sequence[VersionRead]) -> None:
+    for read in reads:
+        row = {"from_revision": read.since, "plan": read.plan, "seed": read.seed, "epoch": read.epoch}
+        merge(connection, INPUT, {"run": run_uid(record.id), "record": read.uid}, {**row, "at": read.at})
 
 
 def _transform_row(record: RunRecord, now: int) -> dict[str, Any]:
