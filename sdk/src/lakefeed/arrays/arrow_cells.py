@@ -11,6 +11,7 @@ import pyarrow as pa
 from lakefeed._sparse import sparse_field
 from lakefeed._units import MIB
 from lakefeed._validate import check_text, is_list, list_names
+from lakefeed.arrays.arrow_arrays import number_array
 from lakefeed.arrays.cell_matrix import Rows, SparseRows
 from lakefeed.arrays.joint_matrix import JointMatrix
 from lakefeed.arrays.memory_cells import MemoryCells, is_anndata
@@ -83,8 +84,8 @@ def matrix_array(values: Rows, kind: Any) -> pa.Array[Any]:
 
 
 def _sparse_array(rows: SparseRows, kind: Any) -> pa.Array[Any]:
-    offsets = pa.array(rows.indptr.astype(np.int32))
-    inner = {"indices": pa.array(rows.indices.astype(np.int32, copy=False)), "values": pa.array(rows.data)}
+    offsets = number_array(rows.indptr.astype(np.int32))
+    inner = {"indices": number_array(rows.indices.astype(np.int32, copy=False)), "values": number_array(rows.data)}
     lists = [
         pa.Array.from_buffers(each.type, len(offsets) - 1, [None, offsets.buffers()[1]], children=[inner[each.name]])
         for each in kind
@@ -94,6 +95,6 @@ def _sparse_array(rows: SparseRows, kind: Any) -> pa.Array[Any]:
 
 
 def _vectors(rows: Any, kind: Any) -> pa.Array[Any]:
-    values = pa.array(np.ascontiguousarray(rows).reshape(-1))
+    values = number_array(rows.reshape(-1))
     array: pa.Array[Any] = pa.Array.from_buffers(kind, len(rows), [None], children=[values])
     return array

@@ -18,7 +18,7 @@ from lakefeed.arrays.hdf5_layout import format_errors, open_hdf5, read_hdf5
 from lakefeed.arrays.obs_columns import OBS_NAMES, LoadedColumn, ObsColumn, arrow_values, column_values, obs_column
 from lakefeed.errors import ColumnNotFoundError, FormatError, UnsupportedError
 
-NO_NAMES = pa.array([], pa.string())
+NO_NAMES = pa.nulls(0, pa.string())
 
 
 @dataclass(frozen=True)

@@ -140,7 +140,9 @@ def locate_h5ad(file: Any) -> H5adFile:
 
 def require_no_zarr(location: Any) -> None:
     """Raises UnsupportedError if this is the path or URL of a .zarr store."""
-    if isinstance(location, str | os.PathLike) and str(os.fspath(location)).rstrip("/").lower().endswith(".zarr"):
+    if not isinstance(location, str | os.PathLike) or os.path.isfile(location):  # noqa: PTH113 - it may be a URL
+        return
+    if str(os.fspath(location)).rstrip("/").lower().endswith(".zarr"):
         name = display_url(os.fspath(location))
         raise UnsupportedError(
             f"{name} is a .zarr store, and .h5ad files can be read: anndata.read_zarr({name}).write_h5ad(…) writes one"

@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 import pyarrow as pa
 
+from lakefeed.arrays.arrow_arrays import number_array, text_array
 from lakefeed.arrays.byte_sources import ByteSource
 from lakefeed.arrays.chunked_array import ChunkCache, ChunkedArray, require_sound
 from lakefeed.arrays.hdf5_layout import (
@@ -72,8 +73,9 @@ class NumberColumn:
         nulls = None
         if self.mask is not None:
             nulls = ChunkedArray(source, self.mask, cache).read(start, stop).astype(np.bool_)
-        array: pa.Array[Any] = pa.array(values, self.type, mask=nulls, from_pandas=True)
-        return array
+        if values.dtype.kind == "f":
+            nulls = np.isnan(values) if nulls is None else nulls | np.isnan(values)
+        return number_array(values, nulls)
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ class CategoryColumn:
             not len(codes) or (int(codes.max()) < known and int(codes.min()) >= -1),
             source.name, f"obs[{self.name!r}] has a code that is not one of its {known} categories",
         )  # fmt: skip
-        indices = pa.array(codes, pa.int32(), mask=codes < 0)
+        indices = number_array(codes, codes < 0)
         array: pa.Array[Any] = pa.DictionaryArray.from_arrays(indices, self.categories, ordered=self.ordered)
         return array
 
@@ -130,7 +132,7 @@ class TextColumn:
         """Returns values of an open file, whose name is for messages."""
         with format_errors(name):
             values = file[self.path][start:stop]
-            return _texts(values, None if self.mask is None else file[self.mask][start:stop])
+            return text_array(values, None if self.mask is None else file[self.mask][start:stop].astype(np.bool_))
 
 
 @dataclass(frozen=True)
@@ -203,14 +205,7 @@ def text_values(item: Any) -> pa.Array[Any] | None:
     values = item["values"] if is_masked else item
     if hasattr(values, "keys") or not _is_text(values) or len(values.shape) != 1:
         return None
-    return _texts(values[()], item["mask"][()] if is_masked else None)
-
-
-def _texts(values: Any, mask: Any) -> pa.Array[Any]:
-    """Returns bytes of UTF-8 as text."""
-    nulls = None if mask is None else mask.astype(np.bool_)
-    array: pa.Array[Any] = pa.array(values.astype(object, copy=False), pa.binary(), mask=nulls).cast(pa.string())
-    return array
+    return text_array(values[()], item["mask"][()].astype(np.bool_) if is_masked else None)
 
 
 def dictionary_type(values: pa.DataType, ordered: bool) -> pa.DataType:
@@ -228,6 +223,8 @@ def arrow_values(values: Any, column: str, name: str) -> pa.Array[Any]:
     """
     if isinstance(values, pa.Array):
         return values
+    if isinstance(values, np.ndarray) and values.dtype.kind in NUMERIC_KINDS and values.ndim == 1:
+        return number_array(values, np.isnan(values) if values.dtype.kind == "f" else None)
     try:
         array: Any = pa.array(values, from_pandas=True)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, ValueError) as error:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from lakefeed._rng import Indices
-from lakefeed.plan.row_bytes import binary_offsets, fixed_width
+from lakefeed.plan.row_bytes import binary_offsets, fixed_width, list_offsets, position_array
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
 
@@ -67,7 +67,7 @@ def byte_runs(column: Any) -> ByteRuns | None:
         if not width or values is None:
             return None
         data = None if values.buffers()[1] is None else values.buffers()[1].slice(_first_byte(values))
-        bounds = np.asarray(column.offsets).astype(np.int64) * width
+        bounds = list_offsets(column) * width
     else:
         return None
     if len(bounds) != len(column) + 1:  # an empty array may lack its only offset
@@ -80,7 +80,7 @@ def take_runs(runs: ByteRuns, kind: pa.DataType, rows: Indices, valid: Mask | No
     """Returns the values at ``rows`` as an array of the type; null where ``valid`` is false (None: it never is)."""
     count = len(runs.bounds) - 1
     lists: Any = pa.Array.from_buffers(pa.large_binary(), count, [None, _buffer(runs.bounds), runs.data])
-    selected = lists.take(pa.array(rows) if valid is None else pa.array(rows, mask=~valid))
+    selected = lists.take(position_array(rows, valid))
     return _as_type(selected, kind, valid)
 
 

@@ -97,7 +97,7 @@ def _span_bytes(column: Any, low: Indices, high: Indices) -> Indices:
         fields = [_span_bytes(column.field(index), low, high) for index in range(kind.num_fields)]
         return np.asarray(np.sum([high - low, *fields], axis=0), np.int64)
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_map(kind):
-        offsets = np.asarray(column.offsets).astype(np.int64, copy=False)
+        offsets = list_offsets(column)
         return _span_bytes(_entries(column), offsets[low], offsets[high])
     if pa.types.is_fixed_size_list(kind):
         size, first = kind.list_size, column.offset
@@ -118,6 +118,21 @@ def _entries(column: Any) -> Any:
 def _between(sizes: Indices, low: Indices, high: Indices) -> Indices:
     before = np.concatenate([[0], np.cumsum(sizes)])
     return np.asarray(before[high] - before[low], np.int64)
+
+
+def position_array(positions: Indices, valid: Any = None) -> pa.Array[Any]:
+    """Returns positions as an Arrow array, null where ``valid`` is false. ``pyarrow.array`` would load pandas."""
+    content: Any = np.ascontiguousarray(positions, np.int64)
+    bits: Any = None if valid is None else np.packbits(valid, bitorder="little")
+    buffers = [None if bits is None else pa.py_buffer(bits), pa.py_buffer(content)]
+    array: pa.Array[Any] = pa.Array.from_buffers(pa.int64(), len(content), buffers)
+    return array
+
+
+def list_offsets(column: Any) -> Indices:
+    """Returns the offsets of lists among the values of all lists. ``np.asarray`` would load pandas."""
+    offsets = column.offsets
+    return np.from_dlpack(offsets).astype(np.int64) if len(offsets) else np.empty(0, np.int64)
 
 
 def binary_offsets(column: Any) -> Any:
@@ -164,7 +179,7 @@ def _value_bytes(column: Any) -> Indices:
 def _list_bytes(column: Any) -> Indices:
     # The offsets of a null may span values that are not its own; these are not counted.
     lengths = np.asarray(column.value_lengths().fill_null(0), np.int64) if not pa.types.is_map(column.type) else None
-    offsets = np.asarray(column.offsets, np.int64)
+    offsets = list_offsets(column)
     if lengths is None:
         valid = np.asarray(column.is_valid())
         lengths = np.where(valid, np.diff(offsets), 0)

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from lakefeed._lazy import LazyModule
 from lakefeed._rng import Indices
-from lakefeed.plan.row_bytes import fixed_width
+from lakefeed.plan.row_bytes import fixed_width, list_offsets, position_array
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +34,7 @@ _COPIES = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binar
 def take_rows(batch: pa.RecordBatch, positions: Any) -> pa.RecordBatch:
     """Returns the rows at ``positions``, in that order."""
     if isinstance(positions, np.ndarray) and batch.num_columns > 1:
-        positions = pa.array(positions)  # once, not for each column
+        positions = position_array(positions)  # once, not for each column
     columns = [take_values(column, positions) for column in batch.columns]
     return pa.RecordBatch.from_arrays(columns, schema=batch.schema) if columns else batch.slice(0, len(positions))
 
@@ -43,7 +43,7 @@ def take_values(column: pa.Array[Any], positions: Any) -> pa.Array[Any]:
     """Returns the values at ``positions``; a position that is null gives null."""
     kind = column.type
     if not (_lacks_kernel(kind) or _moves_as_bytes(column, len(positions))):
-        return column.take(positions)
+        return column.take(position_array(positions) if isinstance(positions, np.ndarray) else positions)
     if isinstance(positions, pa.Array) and positions.null_count:
         valid: Mask | None = np.asarray(positions.is_valid())
         positions = positions.fill_null(0)
@@ -89,7 +89,7 @@ def _take(column: Any, positions: Indices, valid: Mask | None) -> pa.Array[Any]:
         validity = _bitmap(_validity(column, positions, valid))
         array: pa.Array[Any] = pa.Array.from_buffers(kind, len(positions), [validity], children=fields)
         return array
-    plain: pa.Array[Any] = column.take(positions if valid is None else pa.array(positions, mask=~valid))
+    plain: pa.Array[Any] = column.take(position_array(positions, valid))
     return plain
 
 
@@ -130,8 +130,8 @@ def _take_lists(column: Any, positions: Indices, valid: Mask | None) -> pa.Array
     runs = byte_runs.byte_runs(column) if _moves_as_bytes(column, len(positions)) else None
     if runs is not None:
         return byte_runs.take_runs(runs, kind, positions, validity)
-    offsets = np.asarray(column.offsets)
-    starts = offsets[positions].astype(np.int64)
+    offsets = list_offsets(column)
+    starts = offsets[positions]
     lengths = offsets[positions + 1] - starts
     if validity is not None:
         lengths = np.where(validity, lengths, 0)

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from lakefeed._units import MIB
+from lakefeed.arrays.arrow_arrays import number_array
 from lakefeed.arrays.arrow_cells import MatrixForm, X, check_columns, matrix_array, matrix_field
 from lakefeed.arrays.byte_sources import ByteSource, byte_source, check_suffix
 from lakefeed.arrays.cell_file import CellFile, MatrixFacts, read_cell_files
@@ -138,7 +139,7 @@ class AnndataSource(RangedSource):
             return
         values = self._obs_values(url, [each for each in schema if not self._is_matrix(each.name)], start, stop)
         if chosen is not None:
-            values = {name: take_values(each, pa.array(chosen)) for name, each in values.items()}
+            values = {name: take_values(each, number_array(chosen)) for name, each in values.items()}
         columns = [
             self._matrix_values(url, each, rows) if self._is_matrix(each.name) else values[each.name] for each in schema
         ]
