@@ -1,8 +1,8 @@
 """Checks of a version: each examines the rows that the version added, or the dataset as of the version.
 
-A check is a frozen dataclass with a ``name`` and a ``check(profile)``, which returns a `Verdict`; a new one needs nothing
-else. Each takes ``name=``, by which records and Dagster call it, and ``blocking=``: a version that fails a blocking check
-is kept from routines that read only checked versions. Other checks warn.
+A check is a frozen dataclass with a ``name`` and a ``check(profile)``, which returns a `Verdict`; a new one needs
+nothing else. Each takes ``name=``, by which records and Dagster call it, and ``blocking=``: a version that fails a
+blocking check is kept from routines that read only checked versions. Other checks warn.
 """
 
 from __future__ import annotations
