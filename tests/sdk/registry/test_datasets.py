@@ -405,3 +405,27 @@ def test_a_record_that_is_gone_gets_no_labels(lake: Lake) -> None:
     first.delete(permanent=True)
     with pytest.raises(RecordNotFoundError):
         first.labels.add("late")
+
+
+def test_columns_of_the_metadata_of_a_folder_come_and_go(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    for name in ("a.txt", "b.txt"):
+        Path(f"folder/{name}").write_text(name)
+    first, columns = saved("folder", "folder"), list[list[str]]()
+    for number, meta in enumerate(({"split": ["train"]}, {"score": [0.5]}, None, {"split": ["test"]})):
+        Path("folder/a.txt").write_text(str(number))
+        frame_of_meta = None if meta is None else pd.DataFrame({"path": ["a.txt"], **meta})
+        version = saved("folder", None, is_new_version_of=first.versions[-1], meta=frame_of_meta)
+        columns.append(version.dataset.schema.names[5:])
+    assert columns == [["split"], ["score"], [], ["split"]]
+    assert version.dataset.to_pandas()["split"].tolist()[0] == "test"
+    assert [len(each.dataset.schema.names) for each in first.versions] == [5, 6, 6, 5, 6]
+    meta_of_numbers = pd.DataFrame({"path": ["a.txt"], "split": [1]})
+    with pytest.raises(TypeMismatchError, match="split"):
+        saved("folder", None, is_new_version_of=version, meta=meta_of_numbers)
+    Path("empty").mkdir()
+    with pytest.raises(MissingFileError, match=r"there are no files in '/.*/empty'"):
+        saved("empty", "empty")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +124,13 @@ class TreeWrite:
                 continue
         raise CommitConflictError(f"other writers kept adding versions to {self.facts.name!r}; try again")
 
+    @property
+    def _own_columns(self) -> VersionFacts:
+        """The facts with the columns of the version: other versions of its dataset may have others."""
+        if self.facts.dataset is None:
+            return self.facts
+        return replace(self.facts, columns=[*TREE_SCHEMA.names, *(() if self.meta is None else self.meta.column_names)])
+
     def _free_name(self) -> str:
         return next(name for name in candidate_names(self.lake, self.facts.name) if not self.lake.exists(name))
 
@@ -134,5 +141,6 @@ class TreeWrite:
             full, table, project, label, description=self.facts.description, created_ms=time.time_ns() // 1_000_000
         )
         tree = TreeId(full, self.facts.token[:12])
-        finished = commit_tree(self.lake, tree, facts, self.rows, lambda: None, self.facts.provenance(), self.meta)
+        provenance = self._own_columns.provenance()
+        finished = commit_tree(self.lake, tree, facts, self.rows, lambda: None, provenance, self.meta)
         return WrittenVersion.of(name, version_of(finished.snapshot, finished.table))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from lakefeed._arrow import compute as pc
 from lakefeed.catalog.action import Provenance
 from lakefeed.catalog.ancestry import ancestry
+from lakefeed.catalog.column_union import unite_columns
 from lakefeed.catalog.commit import create
 from lakefeed.catalog.delete_files import deleted_positions
 from lakefeed.catalog.edit_commit import Draft, edit
@@ -108,15 +109,20 @@ class _Commit:
         if tree_table(self.lake, self.tree.dataset) is None and self._create():
             return
         tree_table(self.lake, self.tree.dataset)  # it may be another dataset of this name
+        schema = self.table.schema
+        # Further columns may be new to the dataset.
+        columns: dict[str, Any] = (
+            {"incoming": schema} if self.more is None else {"decide": lambda current: unite_columns(current, schema)}
+        )
         edit(
             self.lake,
             self.tree.dataset,
             self._revise,
             idempotency_key=str(self.tree),
             before_commit=self.check,
-            incoming=self.table.schema,
             provenance=self.provenance,
             always=True,
+            **columns,
         )
 
     def _create(self) -> bool:
