@@ -87,9 +87,15 @@ def test_a_wait_ends_with_the_lock(
             threading.Timer(3 * NOTICE_SECONDS, other.execute, ["COMMIT"]).start()
             assert connection.execute("INSERT INTO numbers VALUES (?) RETURNING number", (7,)).fetchall() == [(7,)]
         assert len(notices(caplog)) == 1
+        connection.execute("BEGIN")
+        with locked(tmp_path / "a%20b.db") as other:
+            threading.Timer(3 * NOTICE_SECONDS, other.execute, ["COMMIT"]).start()
+            connection.executemany("INSERT INTO numbers VALUES (?)", ((number,) for number in (8, 9)))
+        connection.execute("COMMIT")
+        assert len(notices(caplog)) == 2
         with closing(connect(tmp_path / "a%20b.db", read_only=True)) as reader:
             assert reader.path == str(tmp_path / "a%20b.db")
-            assert reader.execute("SELECT number FROM numbers").fetchall() == [(7,)]
+            assert reader.execute("SELECT number FROM numbers").fetchall() == [(7,), (8,), (9,)]
 
 
 def test_what_waiting_cannot_solve_is_an_error_at_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -35,6 +35,13 @@ class WaitingCursor(sqlite3.Cursor):
         self.connection.wait(lambda: super(WaitingCursor, self).execute(statement, parameters))
         return self
 
+    def executemany(self, statement: str, rows: Any, /) -> WaitingCursor:
+        """Executes a statement for each row, in a transaction: SQLite refuses the first row or none of them."""
+        every, connection = list(rows), self.connection
+        assert connection.in_transaction or connection.isolation_level is not None, "the rows are one transaction"
+        connection.wait(lambda: super(WaitingCursor, self).executemany(statement, every))
+        return self
+
 
 class WaitingConnection(sqlite3.Connection):
     """A connection that waits for locks of other processes for `LOCK_TIMEOUT_SECONDS`, and logs long waits.
@@ -53,6 +60,9 @@ class WaitingConnection(sqlite3.Connection):
 
     def execute(self, statement: str, parameters: Any = (), /) -> Any:
         return self.cursor().execute(statement, parameters)
+
+    def executemany(self, statement: str, rows: Any, /) -> Any:
+        return self.cursor().executemany(statement, rows)
 
     def commit(self) -> None:
         self.wait(super().commit)
