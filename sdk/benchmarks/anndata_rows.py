@@ -3,7 +3,8 @@
     python sdk/benchmarks/anndata_rows.py [rows]
 
 All take turns in one process, and the best turn of each counts. All give batches of 128 rows of X as sparse tensors or
-matrices. scDataset takes part where it is installed; it shuffles blocks, and has no state to resume from.
+matrices. scDataset takes part where it is installed; it shuffles blocks, and has no state to resume from. It needs an
+environment of its own, as AnnData 0.12.6 reads rows of CSR files in backed mode with SciPy before 1.17 only.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -468,3 +470,15 @@ def test_cells_in_memory_are_those_of_their_file(tmp_path: Path) -> None:
                 read(store)
     with pytest.raises(SchemaError, match="'X'"):
         Dataset.from_anndata(annotated(values, {"X": columns["cell"]}))
+
+
+@pytest.mark.live
+def test_a_first_batch_loads_neither_pandas_nor_anndata(folder: Path) -> None:
+    code = """
+import sys, torch
+from lakefeed import Dataset
+cells = Dataset.from_anndata(sys.argv[1], obs=["cell", "donor", "note"]).shuffle(seed=1, window=16, global_=False)
+next(iter(cells.to_torch(batch_size=8)))
+assert not {"pandas", "anndata", "scipy"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code, str(folder / "b.h5ad")], check=True)
