@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 PAGE = Path(__file__).parents[2] / "docs" / "many-machines.md"
+BLOCK = re.compile(r"(?<!<!-- no-run -->\n)```python\n(.*?)```", re.DOTALL)
 RESULT = re.compile(r"^(?!with |from |import |worker )(\S.*?)  # (.+)$")
 
 
@@ -17,7 +18,7 @@ def test_the_examples_run(home: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(tmp_path)
     results: list[tuple[Any, str]] = []
     lines = []
-    for block in re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL):
+    for block in BLOCK.findall(PAGE.read_text("utf-8")):
         for line in block.splitlines():
             shown = RESULT.match(line)
             lines.append(line if shown is None else f"results.append(({shown[1]}, {shown[2]!r}))")
