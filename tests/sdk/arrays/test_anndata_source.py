@@ -6,6 +6,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +248,44 @@ def test_an_interrupted_epoch_goes_on_with_any_workers(
     folder: Path, small_fragments: None, plan: list[tuple[int, int, int]]
 ) -> None:
     resumes_exactly(folder, plan)
+
+
+@pytest.mark.live
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_an_epoch_of_some_cells_goes_on_over_files_of_any_size(
+    data: st.DataObject, small_fragments: None, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    root, first = tmp_path_factory.mktemp("sizes"), 0
+    sizes = [*data.draw(st.lists(st.sampled_from([0, 1, 17, 90]), min_size=1, max_size=4)), 40]
+    for number, size in enumerate(sizes):
+        columns = {name: obs(size, first)[name] for name in ("cell", "donor")}
+        write(root / f"{number}.h5ad", csr(matrix(size, 9)), columns)
+        first += size
+    cells = Dataset.from_anndata(root / "*.h5ad").select(["cell", "donor", "X"])
+    if data.draw(st.booleans()):
+        cells = cells.filter("donor != 'd2' and cell % 3 != 1")
+    if data.draw(st.booleans()):
+        cells = cells.train_test_split(by="donor", test_size=0.3, seed=2)["train"]
+    expected = sorted(cells.to_arrow()["cell"].to_pylist())
+    window = data.draw(st.sampled_from([20, 1000]))
+    order = cells.shuffle(seed=3, window=window, global_=False)
+    seen: list[int] = []
+    state = None
+    for steps in (data.draw(st.integers(0, 3)), data.draw(st.integers(0, 3)), 1000):
+        if len(seen) == len(expected):
+            break
+        ranks = data.draw(st.integers(1, 3)) if len(expected) - len(seen) > 3 else 1
+        for rank in range(ranks):
+            loader = order.to_torch(batch_size=3, world=World(rank, ranks))
+            if state is not None:
+                loader.load_state_dict(state)
+            batches = iter(loader)
+            seen += [cell for batch in islice(batches, steps) for cell in batch["cell"].tolist()]
+            after = loader.state_dict()
+            batches.close()
+        state = after
+    assert sorted(seen) == expected
 
 
 def test_a_state_belongs_to_the_content_of_the_files(folder: Path, tmp_path: Path) -> None:
