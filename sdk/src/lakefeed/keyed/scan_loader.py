@@ -161,6 +161,9 @@ class ScanLoader:
         """Yields the batches of an epoch, or the results of ``transform_fn``."""
         return iter(self._loader)
 
+    def __repr__(self) -> str:
+        return repr(self._loader).replace(type(self._loader).__name__, type(self).__name__, 1)
+
     def __len__(self) -> int:
         """Returns the number of batches of a whole epoch.
 

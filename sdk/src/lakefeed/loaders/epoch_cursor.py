@@ -64,6 +64,13 @@ class EpochCursor:
         self._epochs_ahead = 0
         """The epoch less the number that a framework has for it."""
 
+    def __str__(self) -> str:
+        """Returns the epoch, the position in it and the division, without reading rows."""
+        world, rows = self.batching.world, self.batching.batch_size
+        batches = "single rows" if rows is None else f"batches of {rows}"
+        rank = f", rank {world.rank} of {world.world_size}" if world.world_size > 1 else ""
+        return f"{batches}{rank}, epoch {self.epoch}, row {self.position}"
+
     def start(self, *, external: bool = False) -> Iteration:
         """Starts an iteration through the rest of the epoch."""
         positions = self.positions(self.epoch, self.begin)

@@ -218,6 +218,9 @@ class TorchLoader(DataLoader[Any]):
         else:
             cursor.move(loaded.epoch, loaded.position, loaded.head, loaded.window)
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self._cursor}>"
+
     def _identify(self) -> None:
         """Fixes the identity that checkpoints have: functions count in the state that they are in now."""
         _ = self._identity
