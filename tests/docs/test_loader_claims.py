@@ -36,6 +36,7 @@ RESUMES = "conformance/test_loaders.py"
 SPARSE = "sdk/loaders/test_sparse_columns.py"
 
 CLAIMS = {
+    "`to_torch` makes tensors of the rows of any": f"{RANKS}::test_ranks_take_equal_steps_and_see_every_row_once",
     "| [sparse columns](#sparse-columns)": f"{SPARSE}::test_batches_are_csr_or_dense",
     "Rows of a matrix with few entries": f"{SPARSE}::test_batches_are_csr_or_dense",
     "The field that `lakefeed.sparse_field` returns": f"{SPARSE}::test_the_width_stays_with_the_column",
@@ -141,6 +142,7 @@ CLAIMS = {
 }
 
 ADVICE = (
+    "It needs `pip install './sdk[torch]'`",
     "Files with much larger row groups",
     "`map`, `load_files`, `collate_fn`.",  # the end of a sentence
     "`mapped()`, `cache(path)` and `save()` keep the rows",

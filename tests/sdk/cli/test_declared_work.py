@@ -174,8 +174,8 @@ def test_names_of_declarations_are_completed(tmp_path: Path, capfd: pytest.Captu
     assert completions("bash", f"lakefeed ingest run -f {file} ") == "plain,inbox\n"
     assert completions("bash", "lakefeed routine run ").split() == []
     assert completions("bash", "lakefeed routine run -f work").startswith("file,")
-    for text in ("1/0", "import sys; sys.exit('no')", "raise KeyboardInterrupt", "def", "\0"):
-        file.write_text(text)
-        assert completions("bash", run_line).split() == []
+    for number, text in enumerate(("1/0", "import sys; sys.exit('no')", "raise KeyboardInterrupt", "def", "\0")):
+        (tmp_path / f"broken{number}.py").write_text(text)  # of another name, as this process has loaded the first file
+        assert completions("bash", f"lakefeed routine run -f {tmp_path}/broken{number}.py ").split() == []
     assert completions("bash", f"lakefeed routine run -f {tmp_path}/none.py ").split() == []
     assert capfd.readouterr() == ("", "")

@@ -390,10 +390,8 @@ def descriptors() -> set[str]:
 
 def threads() -> set[str]:
     found = {thread.name for thread in threading.enumerate() if thread.name.startswith("lakefeed")}
-    return found - {
-        "lakefeed-files",
-        "lakefeed-web-deadline",
-    }  # of the process
+    pools = ("lakefeed-arrays", "lakefeed-files", "lakefeed-web-deadline")  # of the process
+    return {name for name in found if not name.startswith(pools)}
 
 
 @pytest.fixture

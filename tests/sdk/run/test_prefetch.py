@@ -16,8 +16,10 @@ TWO = ReadSettings(threads=2, prefetch_bytes=100)
 
 def ours() -> list[str]:
     found = [thread.name for thread in threading.enumerate() if thread.name.startswith("lakefeed")]
-    # Those of the process stay, once another test has fetched files.
-    return [name for name in found if name not in ("lakefeed-files", "lakefeed-web-deadline")]
+    # Those of the process stay, once another test has read files.
+    return [
+        name for name in found if not name.startswith(("lakefeed-arrays", "lakefeed-files", "lakefeed-web-deadline"))
+    ]
 
 
 @pytest.fixture(autouse=True)
