@@ -145,3 +145,45 @@ with serving() as site:
     assert begin + stream.read() == content
     assert len(site.requests) == 1, site.requests  # nothing was read again
 """)
+
+
+@pytest.mark.live
+def test_a_forked_process_and_its_parent_read_on_without_each_other() -> None:
+    run("""
+import os, signal, warnings
+from lakefeed.storage.remote.retrying_file import open_retrying
+from tests.sdk.web import serving
+warnings.simplefilter("ignore")  # of threads and forks
+MIB = 1 << 20
+content = os.urandom(8 * MIB + 5)
+
+def read_twice(stream):
+    position = stream.tell()
+    child = os.fork()
+    if not child:
+        signal.alarm(60)
+        os._exit(0 if stream.read() == content[position:] else 1)
+    same = stream.read() == content[position:]
+    assert os.waitpid(child, 0)[1] == 0, "the child"
+    assert same, "the parent"
+
+with serving() as site:
+    url = site.put("a.bin", content)
+    site.latency = 0.1
+    ahead = open_retrying(url, MIB)
+    for _ in range(3):
+        ahead.read(MIB)
+    read_twice(ahead)  # while threads fetch ranges
+    site.latency, site.ranges = 0, False
+    whole = open_retrying(url, MIB)
+    whole.read(10)
+    read_twice(whole)  # while a response is open
+    copied = open_retrying(url, MIB)
+    copied.read(10)
+    copied.seek(5)
+    read_twice(copied)  # while both have a local copy
+    copied.seek(9 * MIB)
+    assert copied.read(10) == b""
+    for stream in (ahead, whole, copied):
+        stream.close()
+""")

@@ -222,7 +222,8 @@ def access_errors(url: str) -> Iterator[None]:
 class RetryingFile(io.RawIOBase):
     """A remote file.
 
-    A read returns all bytes that were asked for, also after transient errors. Not safe between threads.
+    A read returns all bytes that were asked for, also after transient errors. Not safe between threads. A forked
+    process reads on with requests of its own.
 
     A file that the server sends only as a whole is copied to local disk as soon as it is read in another order.
     """
@@ -239,6 +240,7 @@ class RetryingFile(io.RawIOBase):
         self._file: Any = None
         self._copy: Any = None
         self._failure: FileError | None = None
+        self._process = os.getpid()
         with_retries(url, self._open, self._drop, self._settings)
 
     @property
@@ -306,9 +308,9 @@ class RetryingFile(io.RawIOBase):
         super().close()
 
     def _read_once(self, size: int) -> bytes:
-        if self._copy is not None:
-            self._copy.seek(self._position)
-            piece: bytes = self._copy.read(size)
+        if self._copy is not None:  # a forked process shares the offset of the copy
+            left = max((self._size or 0) - self._position, 0)
+            piece = os.pread(self._copy.fileno(), min(size, left), self._position)
         else:
             piece = self._read_from_file(size)
         self._position += len(piece)
@@ -328,7 +330,9 @@ class RetryingFile(io.RawIOBase):
         return piece
 
     def _open(self) -> Any:
-        """Returns the open file. Opens it again at the current position if an error has closed it."""
+        """Returns the open file. Opens it again at the current position if an error has closed it, or after a fork."""
+        if self._process != os.getpid():  # the responses, and the threads that fetch ranges, are the parent's
+            self._process, self._file = os.getpid(), None
         if self._file is None:
             try:
                 file = self._reach()
@@ -374,6 +378,7 @@ class RetryingFile(io.RawIOBase):
         copy = open_scratch()  # closed with this file
         while piece := self.read(READ_BYTES):
             copy.write(piece)
+        copy.flush()
         self._copy, self._size, self._position = copy, copy.tell(), position
 
     def _drop(self) -> None:
