@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ from lakefeed.errors import FileError, IntegrityError, InvalidArgumentError, Mis
 from lakefeed.media import store_column
 from lakefeed.storage import BlobStore, Packing
 from lakefeed.storage.disk.hashing import sha256_bytes
+from lakefeed.storage.disk.locks import file_lock
 from tests.sdk.media.loading import load_column
 from tests.sdk.media.pictures import encoded, write
 
@@ -46,6 +48,32 @@ def test_rows_come_in_order(store: BlobStore, tmp_path: Path, workers: int) -> N
     assert [path and Path(path).read_bytes() for path in paths] == expected
     assert {Path(path).suffix for path in paths if path} == {".png"}
     assert load(column.slice(8, 3), "bytes", store) == expected[8:11]
+
+
+def test_paths_of_a_batch_are_handed_out_under_one_lock(
+    store: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    column = saved(store, [None, *(write(tmp_path / f"{n}.png", b"%d" % n) for n in range(40))])
+    _, *paths = load(column, "path", store)
+    for path in paths:
+        os.utime(path, ns=(0, Path(path).stat().st_mtime_ns))  # not used for long
+    locks: list[Path] = []
+
+    def counted(path: Path, **options: Any) -> Any:
+        locks.append(path)
+        return file_lock(path, **options)
+
+    monkeypatch.setattr("lakefeed.storage.cache.eviction.file_lock", counted)
+    monkeypatch.setattr("lakefeed.media.load_columns.FileLoader.__call__", None)  # no thread has to help
+    assert load(column, "path", store) == [None, *paths]
+    assert [lock.name for lock in locks] == ["evict.lock"]
+    assert all(time.time() - Path(path).stat().st_atime < 100 for path in paths)
+    monkeypatch.undo()
+    Path(paths[3]).chmod(0o644)
+    Path(paths[3]).write_bytes(b"damaged")
+    Path(paths[7]).unlink()
+    assert load(column, "path", store) == [None, *paths]
+    assert [Path(path).read_bytes() for path in paths] == [(tmp_path / f"{n}.png").read_bytes() for n in range(40)]
 
 
 def test_columns_that_were_not_saved_yet(store: BlobStore, tmp_path: Path) -> None:

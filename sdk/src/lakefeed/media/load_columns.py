@@ -11,7 +11,6 @@ from hashlib import sha256
 from itertools import pairwise
 from math import inf
 from mmap import mmap
-from pathlib import Path
 from time import perf_counter, time
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -302,13 +301,9 @@ class ColumnLoader:
         return copies
 
     def _find_copies(self, copies: _CachedCopies) -> pa.Array[Any] | None:
-        paths = []
-        for expected, digest in zip(copies.paths, copies.digests, strict=True):
-            path = self._cache.find_at(Path(expected), digest)
-            if path is None:
-                return None
-            paths.append(str(path))
-        remaining = iter(paths)
+        if not self._cache.find_all(copies.paths, copies.digests):
+            return None
+        remaining = iter(copies.paths)
         return pa.array([next(remaining) if is_valid else None for is_valid in copies.valid], MODE_TYPES["path"])
 
     def _read_copies(self, copies: _CachedCopies) -> pa.Array[Any] | None:

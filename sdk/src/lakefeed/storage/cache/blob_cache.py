@@ -68,7 +68,24 @@ class BlobCache:
             with suppress(OSError):  # the file of another user, or a read-only disk; it is not used
                 path.unlink(missing_ok=True)
             return None
-        return path if self.eviction.mark_handed_out(path, status) else None
+        return path if self.eviction.mark_handed_out([(str(path), status)]) else None
+
+    def find_all(self, paths: Sequence[str], digests: Sequence[str]) -> bool:
+        """Returns whether all copies are valid. Then their paths stay valid for ``GRACE_SECONDS`` at least.
+
+        ``paths`` are those of `path_text`, as text because a path object takes longer than the check of a file.
+        """
+        sealed = []
+        for path, digest in zip(paths, digests, strict=True):
+            try:
+                status = os.stat(path)  # noqa: PTH116
+            except FileNotFoundError:
+                return False
+            if _is_sealed(status):
+                sealed.append((path, status))
+            elif self.find_at(Path(path), digest) is None:
+                return False
+        return self.eviction.mark_handed_out(sealed)
 
     @contextmanager
     def open_copy(self, sha256: str, suffix: str = "") -> Iterator[tuple[int, int] | None]:

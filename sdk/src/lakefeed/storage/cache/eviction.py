@@ -69,18 +69,22 @@ class Eviction:
             with suppress(OSError):  # the file of another user in a shared cache, or a full or read-only disk
                 os.utime(descriptor, ns=(now, status.st_mtime_ns))
 
-    def mark_handed_out(self, path: Path, status: os.stat_result) -> bool:
-        """Updates the time of access of a path that was handed out. Returns False if the file was evicted meanwhile."""
-        if time_ns() <= status.st_atime_ns + TOUCH_NS:
+    def mark_handed_out(self, copies: Sequence[tuple[str, os.stat_result]]) -> bool:
+        """Updates the times of access of paths that were handed out. One lock serves them all.
+
+        Returns:
+            Whether all files still exist. Some may have been evicted meanwhile.
+        """
+        latest = time_ns() - TOUCH_NS
+        stale = [(path, status) for path, status in copies if status.st_atime_ns < latest]
+        if not stale:
             return True
         try:
             with file_lock(self.directory / "evict.lock", shared=True):
-                os.utime(path, ns=(time_ns(), status.st_mtime_ns))
-        except FileNotFoundError:
-            return False
-        except OSError:  # the file of another user in a shared cache, or a full or read-only disk
-            return path.exists()
-        return True
+                now = time_ns()
+                return all(_touch(path, now, status) for path, status in stale)
+        except OSError:  # a full or read-only disk
+            return all(os.path.exists(path) for path, _ in stale)  # noqa: PTH110
 
     def add(self, size: int) -> None:
         """Counts new bytes. Small amounts are collected until `count_added`."""
@@ -200,6 +204,17 @@ class Eviction:
                 with suppress(FileNotFoundError):
                     if file.stat().st_ctime < time() - TEMPORARY_SECONDS:
                         os.unlink(file.path)  # noqa: PTH108
+
+
+def _touch(path: str, now: int, status: os.stat_result) -> bool:
+    """Updates the time of access of a file. Returns whether the file exists."""
+    try:
+        os.utime(path, ns=(now, status.st_mtime_ns))
+    except FileNotFoundError:
+        return False
+    except OSError:  # the file of another user in a shared cache
+        return os.path.exists(path)  # noqa: PTH110  # path objects of many files take too long
+    return True
 
 
 def _used_at(status: os.stat_result) -> float:
