@@ -67,6 +67,7 @@ def test_a_quiet_tick_is_one_query_of_the_catalog(instance: DagsterInstance) -> 
     assert len(queries) == 2, "only what changed is looked at"
 
 
+@pytest.mark.live
 def test_a_burst_is_worked_off_in_order_tick_by_tick(
     instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -110,6 +110,7 @@ def test_one_creator_wins(lake: Lake, home: Path) -> None:
     assert len(list(home.rglob("*.parquet"))) == 1
 
 
+@pytest.mark.live
 def test_racing_fenced_runners_do_it_exactly_once(lake: Lake, home: Path) -> None:
     create(lake, "t", SCHEMA, [])
     finish_all([start(RUNNER, me, 60) for me in range(3)])

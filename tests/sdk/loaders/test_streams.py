@@ -187,7 +187,7 @@ PLANS: dict[str, Callable[[Dataset], Dataset]] = {
 }
 
 
-QUICK = ("in order", "windowed", "filter above", "slice above", "interleave")
+QUICK = ("windowed", "filter above", "interleave")
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,7 @@ def test_mistakes_are_errors_at_the_call() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.live
 def test_what_is_larger_than_the_budget_is_sorted_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAKEFEED__SQL__MEMORY_BYTES", str(64 << 20))
     rows = 400_000
