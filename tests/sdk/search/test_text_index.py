@@ -85,6 +85,11 @@ def test_phrases_are_words_in_their_order(client: Client) -> None:
         [2, 4],
         [0, 1, 2, 3, 4],
     )
+    assert phrase("new york", 2) == phrase("new york", 1_000) == [0, 2, 3, 4]  # not "york new"
+    assert phrase("new new", 5) == phrase("york york york", 2) == []  # one word is not two
+    assert phrase("old new york", 43) == [3]
+    with pytest.raises(InvalidArgumentError, match="a phrase of 3 words; it is at most 43"):
+        phrase("old new york", 44)
     assert phrase("new york", filters="id2 > 0") == [3]
     assert phrase("") == phrase("!") == phrase("new york 5") == []
     table.write({"id": [1, 8], "body": ["new york", "in new york"]})

@@ -153,7 +153,9 @@ class TextFunctions:
         Args:
             expr: a text field of an index that was created with ``text.field(…, positions=True)``.
             term: the text.
-            slop: so many other words may be between the words.
+            slop: so many other words may be between the words, in sum. The more words the phrase has, the smaller is
+                the largest slop: 1,000 for two words, 43 for three, 16 for four. A search raises
+                InvalidArgumentError beyond it.
 
         Raises:
             InvalidArgumentError: an argument is malformed.

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import combinations_with_replacement
+from math import comb
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -15,6 +17,7 @@ import pyarrow as pa
 from cachetools import LRUCache
 
 from lakefeed._arrow import compute as pc
+from lakefeed.errors import InvalidArgumentError
 from lakefeed.search.index_ledger import IndexLedger, IndexState
 from lakefeed.search.key_text import decode_keys, term_of
 from lakefeed.search.local_files import local_folder, read_local_files
@@ -27,6 +30,8 @@ OPEN_INDEXES: Final = 16
 MORE_HITS: Final = 8
 FEW_HITS: Final = 1_000
 """Up to so many hits, Python sorts them faster than Arrow."""
+MOST_PHRASES: Final = 1_001
+"""The most ways to put other words between the words of a phrase."""
 
 _open: LRUCache[tuple[str, str, int], Any] = LRUCache(OPEN_INDEXES)
 _open_lock = threading.Lock()
@@ -132,8 +137,28 @@ class TextSegments:
         words = analyze_phrase(field.tokenizer, rank.text)
         if len(words) < 2:
             return [query.term_query(schema, name, word) for _, word in words]
-        first = words[0][0]
-        return [query.phrase_query(schema, name, [(place - first, word) for place, word in words], rank.slop)]
+        spaced = _spaced_phrases(words, rank.slop)
+        phrases = [query.phrase_query(schema, name, each, 0) for each in spaced]
+        return phrases if len(phrases) == 1 else [query.disjunction_max_query(phrases)]
+
+
+def _spaced_phrases(words: Sequence[tuple[int, str]], slop: int) -> list[list[tuple[int, str]]]:
+    """Returns the phrases that have at most ``slop`` other words between these words.
+
+    The slop of tantivy is a distance: it also matches words in another order, and counts one word for two.
+
+    Raises:
+        InvalidArgumentError: there are too many.
+    """
+    if comb(slop + len(words) - 1, slop) > MOST_PHRASES:
+        most = next(each for each in range(slop, -1, -1) if comb(each + len(words) - 1, each) <= MOST_PHRASES)
+        raise InvalidArgumentError(f"slop={slop} is too large for a phrase of {len(words)} words; it is at most {most}")
+    first = words[0][0]
+    shifts = combinations_with_replacement(range(slop + 1), len(words) - 1)
+    return [
+        [(position - first + shift, word) for (position, word), shift in zip(words, (0, *each), strict=True)]
+        for each in shifts
+    ]
 
 
 def _best(searcher: Any, query: Any, top_k: int) -> list[Any]:
