@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import struct
@@ -86,6 +87,36 @@ def test_few_nodes_are_read_of_a_large_array(tmp_path: Path) -> None:
     assert len(CountedBytes.reads) <= 4
     values.read(30_020, 30_030)
     assert len(CountedBytes.reads) <= 6
+
+
+def test_an_index_of_chunks_that_were_all_removed_is_empty(tmp_path: Path) -> None:
+    path = tmp_path / "array.h5"
+    with h5py.File(path, "w") as file:
+        array = file.create_dataset("a", (6_000,), "i4", chunks=(10,), maxshape=(None,), fillvalue=7)
+        array[...] = 1
+        array.resize((0,))
+        array.resize((1_000,))
+    found, _ = layouts(path)
+    assert isinstance(found.locations, TreeLocations)
+    np.testing.assert_array_equal(ChunkedArray(LocalBytes(str(path), path.name), found).read(0, 1_000), [7] * 1_000)
+    with h5py.File(path, "r+") as file:
+        file["a"][500:505] = 2
+        expected = file["a"][()]
+    found, _ = layouts(path)
+    np.testing.assert_array_equal(ChunkedArray(LocalBytes(str(path), path.name), found).read(0, 1_000), expected)
+
+
+def test_a_remote_file_that_became_shorter_is_an_error() -> None:
+    class Shortened(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            return super().read(size)[:100]
+
+    blocks = file_blocks.FileBlocks(Shortened(bytes(1000)))
+    with pytest.raises(OSError, match="not fetched"):
+        blocks.read(200)
+    blocks.fetch_missing()
+    with pytest.raises(EOFError, match="ends before its end"):
+        blocks.read(200)
 
 
 def test_a_damaged_index_of_chunks_is_named(tmp_path: Path) -> None:

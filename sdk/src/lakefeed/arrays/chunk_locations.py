@@ -153,7 +153,7 @@ class TreeLocations:
                 node = nodes[address]
                 child = np.searchsorted(node.first, some, side="right") - 1
                 if not node.level:
-                    self._add_leaf(node, some[(child < 0) | (node.first[child] != some)], places)
+                    self._add_leaf(node, some[~np.isin(some, node.first, assume_unique=True)], places)
                     continue
                 self._inner[address] = node
                 places.offsets[some[child < 0]] = MISSING

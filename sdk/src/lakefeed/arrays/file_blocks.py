@@ -54,6 +54,8 @@ class FileBlocks(io.RawIOBase):
                     raise OSError("a part of the file was not fetched yet")
                 self.fetch_missing()
             part = self._blocks[number][start : start + left - done]
+            if not part:
+                raise EOFError("the file ends before its end")
             view[done : done + len(part)] = part
             done += len(part)
             self._position += len(part)

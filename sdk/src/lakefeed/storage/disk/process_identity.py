@@ -14,6 +14,7 @@ from pathlib import Path
 
 STATE, START = 0, 19
 """The places of the state and of the start time in ``/proc/<pid>/stat``, after the name of the program."""
+ENDED = -1
 
 
 @dataclass(frozen=True)
@@ -47,26 +48,33 @@ class ProcessIdentity:
         except PermissionError:  # of another user
             pass
         began = _start_of(self.pid)
-        return began is not None and began != self.began
+        if began is None or not self.began:
+            return began == ENDED
+        return began != self.began
 
 
-@functools.cache
 def machine_identity() -> str:
     """Returns what all processes with the same process numbers share."""
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+        return f"{_boot()} {Path('/proc/self/ns/pid').readlink()}"  # a fork may be in another namespace
     except OSError:  # no Linux
         return platform.node()
 
 
+@functools.cache
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
 def _start_of(pid: int) -> int | None:
-    """Returns the time of the start of a process; -1 for one that has ended, None if the system does not tell."""
+    """Returns the time of the start of a process; `ENDED` for one that has ended, None if the system does not tell."""
     try:
+        if str(Path("/proc/self").readlink()) != str(os.getpid()):
+            return None  # /proc has the numbers of another namespace, in which this one is another process
         text = Path(f"/proc/{pid}/stat").read_text()
     except (OSError, UnicodeDecodeError):
         return None
     fields = text.rpartition(")")[2].split()
     if len(fields) <= START:
         return None
-    return -1 if fields[STATE] in "ZX" else int(fields[START])
+    return ENDED if fields[STATE] in "ZX" else int(fields[START])
