@@ -128,7 +128,7 @@ def test_a_damaged_index_of_chunks_is_named(tmp_path: Path) -> None:
     address, whole = found.locations._root.address, path.read_bytes()
     loop = struct.pack("<Q", address)
     child = address + 24 + found.locations._root.key_type.itemsize
-    for damage in ((address, b"EERT"), (address + 6, b"\xff\xff"), (child, loop)):
+    for damage in ((address, b"EERT"), (address + 6, b"\xff\xff"), (child, loop), (child + 7, b"\x7f")):
         content = bytearray(whole)
         content[damage[0] : damage[0] + len(damage[1])] = damage[1]
         path.write_bytes(content)

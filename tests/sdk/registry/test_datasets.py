@@ -389,6 +389,12 @@ def test_the_index_of_a_frame_is_part_of_the_content(lake: Lake) -> None:
     several = saved(frame(1, 2).set_index(levels), "levels")
     assert several.dataset.schema.names == ["x", "index", "level_1"]
     assert several.load().equals(frame(1, 2).set_index(levels))
+    same = pd.MultiIndex.from_tuples([(1, "a"), (2, "b")], names=["k", "k"])
+    several = saved(frame(1, 2).set_index(same), "names of levels that are the same")
+    assert several.dataset.schema.names == ["x", "k", "level_1"]
+    assert several.load().equals(frame(1, 2).set_index(same))
+    pair = saved(frame(1, 2).set_index(pd.Index(["a", "b"], name=("k", 1))), "a name that is no text")
+    assert (pair.load().index.name, pair.load().columns.tolist()) == ("('k', 1)", ["x"])
     named = saved(frame(1, 2).rename_axis("row"), "named")
     assert (named.load().index.name, named.load().columns.tolist()) == ("row", ["x"])
     filtered = saved(frame(5, 6, 7).iloc[1:], "filtered")  # numbers of rows are no content

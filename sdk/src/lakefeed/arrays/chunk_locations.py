@@ -24,7 +24,8 @@ Numbers: TypeAlias = npt.NDArray[np.int64]
 
 MISSING: Final = -1
 UNKNOWN: Final = -2
-NO_ADDRESS: Final = (1 << 64) - 1
+MAX_ADDRESS: Final = (1 << 62) - 1
+"""No file has so many bytes, and positions near it are numbers of the system still."""
 HEADER: Final = 24
 NODE: Final = b"TREE"
 OF_CHUNKS: Final = 1
@@ -198,6 +199,8 @@ def _parsed_node(content: bytes, root: TreeRoot, name: str) -> _Node:
         first = np.ravel_multi_index(tuple(corners.T), root.grid).astype(np.int64)
         if (np.diff(first) <= 0).any():
             raise ValueError("its chunks do not ascend")
+        if (entries["child"] > MAX_ADDRESS).any():
+            raise ValueError("it leads out of the file")
     except (struct.error, ValueError, OverflowError) as error:
         raise FormatError(f"{name} is damaged: a node of the index of its chunks cannot be read: {error}") from error
     keys = entries["key"]
@@ -227,7 +230,7 @@ def tree_root(read: ReadBytes, header: int, chunks: tuple[int, ...], grid: tuple
         address = _tree_address(read, header)
     except (struct.error, IndexError):
         return None
-    return None if address in (None, NO_ADDRESS) or not fan else TreeRoot(address, fan, chunks, grid)
+    return None if address is None or address > MAX_ADDRESS or not fan else TreeRoot(address, fan, chunks, grid)
 
 
 def _tree_address(read: ReadBytes, header: int) -> int | None:

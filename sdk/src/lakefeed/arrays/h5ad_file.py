@@ -226,9 +226,13 @@ def _length(file: Any, table: str, name: str) -> int:
 def _read_element(item: Any, name: str) -> Any:
     """Returns an element of any encoding, read by AnnData."""
     read = require_library("anndata.io").read_elem
+    unknown_encoding = require_library("anndata._io.specs.registry").IORegistryError  # AnnData exports no name of it
     with format_errors(name), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of old formats
-        return read(item)
+        try:
+            return read(item)
+        except (unknown_encoding, ArithmeticError, AssertionError, AttributeError, IndexError) as error:
+            raise ValueError(f"{item.name}: {error}") from error
 
 
 def _text(value: Any) -> str:

@@ -16,6 +16,7 @@ from lakefeed._units import MIB
 from lakefeed.arrays.byte_sources import ByteSource, LocalBytes, opened
 from lakefeed.arrays.chunk_decoding import ChunkFilter, is_decodable
 from lakefeed.arrays.chunk_locations import (
+    MAX_ADDRESS,
     MISSING,
     ChunkLocations,
     ChunkPlaces,
@@ -128,7 +129,7 @@ def format_errors(name: str) -> Iterator[None]:
         yield
     except LakefeedError:
         raise
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, EOFError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, EOFError, OverflowError) as error:
         reason = error.args[0] if isinstance(error, KeyError) and error.args else error
         raise FormatError(f"{name} cannot be read; it is damaged, truncated or not HDF5: {reason}") from error
 
@@ -228,6 +229,8 @@ def _locations(dataset: Any, grid: tuple[int, ...]) -> ChunkLocations:
         corners = np.array([entry.chunk_offset for entry in entries], np.int64) // np.array(dataset.chunks)
         numbers = np.ravel_multi_index(tuple(corners.T), grid)
         places.offsets[numbers] = [entry.byte_offset for entry in entries]
+        if not ((places.offsets[numbers] >= 0) & (places.offsets[numbers] <= MAX_ADDRESS)).all():
+            raise ValueError("a chunk is not in the file")
         places.sizes[numbers] = [entry.size for entry in entries]
         places.masks[numbers] = [entry.filter_mask for entry in entries]
     return KnownLocations(places)

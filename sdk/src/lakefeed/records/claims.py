@@ -132,7 +132,10 @@ class Claim:
             return self.owner
         of_content = {"h": self.hash, "k": self.kind}
         holder = connection.execute(_HOLDER, of_content).first()
-        if holder is None or not (abs(now - holder.renewed) > EXPIRY_SECONDS or is_gone(holder.owner)):  # clocks go back
+        if holder is None:
+            return None
+        has_expired = abs(now - holder.renewed) > EXPIRY_SECONDS  # also after the clock was set back
+        if not (has_expired or is_gone(holder.owner)):
             return None
         taken = connection.execute(_TAKE_OVER, {**of_content, "o": holder.owner, "new": self.owner, "t": now})
         return str(holder.owner) if taken.rowcount else None

@@ -11,12 +11,17 @@ from typing import Any
 
 
 def name_index(frame: Any) -> Any:
-    """Returns a DataFrame of which all index levels that become columns have names."""
+    """Returns a DataFrame of which all index levels that become columns have different names, which are texts."""
     levels = frame.index.names
-    if None not in levels or (len(levels) == 1 and _has_row_numbers(frame.index)):
+    if len({name for name in levels if isinstance(name, str)}) == len(levels):
+        return frame
+    if levels == [None] and _has_row_numbers(frame.index):
         return frame
     taken = {str(name) for name in (*frame.columns, *levels) if name is not None}
-    return frame.rename_axis([_name_of(number, name, len(levels), taken) for number, name in enumerate(levels)])
+    names: list[str] = []
+    for number, name in enumerate(levels):
+        names.append(_name_of(number, None if name is None or str(name) in names else name, len(levels), taken))
+    return frame.rename_axis(names)
 
 
 def index_columns(frame: Any) -> list[tuple[str, str | None]]:
@@ -39,10 +44,10 @@ def _has_row_numbers(index: Any) -> bool:
     return not len(index) or getattr(index.dtype, "kind", "") in "iu"
 
 
-def _name_of(number: int, name: Any, levels: int, taken: set[str]) -> Any:
-    """Returns the name of a level as pandas would choose it: "index", or "level_0" and so on."""
+def _name_of(number: int, name: Any, levels: int, taken: set[str]) -> str:
+    """Returns the name of a level; without one, as pandas would choose it: "index", or "level_0" and so on."""
     if name is not None:
-        return name
+        return str(name)
     wanted = "index" if levels == 1 and "index" not in taken else f"level_{number}"
     free = wanted if wanted not in taken else next(each for i in count(2) if (each := f"{wanted}_{i}") not in taken)
     taken.add(free)
