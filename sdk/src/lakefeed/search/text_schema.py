@@ -25,6 +25,8 @@ POSITIONS: Final = "+positions"
 """Ends the tokenizer, in the definition of an index, of a field that can be searched for phrases."""
 MAX_TERM_BYTES: Final = 60_000
 """Of longer texts, filter fields have the beginning and a digest, as tantivy leaves out long terms."""
+DOCUMENTS: Final = 1_024
+"""The number of documents that are made at a time, and held in memory."""
 DECIMAL_DIGITS: Final = 18
 """Decimals of so many digits are integers of 64 bits."""
 
@@ -209,20 +211,25 @@ class TextSchema:
 
     def documents(self, batch: pa.RecordBatch) -> Iterator[Any]:
         """Yields the documents of rows with the columns of the key and of the fields."""
-        make, schema = tantivy().Document.from_dict, self.compiled
+        for start in range(0, batch.num_rows, DOCUMENTS):
+            yield from self._documents(batch.slice(start, DOCUMENTS))
+
+    def _documents(self, batch: pa.RecordBatch) -> list[Any]:
+        # Column by column, which takes half of the time of a `Document.from_dict` for each row.
+        make = tantivy().Document
         texts = encode_keys(batch, self.key.names)
-        terms = list(map(term_of, texts))
-        names = [ID, *(each.stored_name for each in self.fields)]
-        columns = [batch.column(each.name) for each in self.fields]
-        values = [each.values(column) for each, column in zip(self.fields, columns, strict=True)]
-        has_nulls = any(column.null_count for column in columns)
-        for text, row in zip(texts, zip(terms, *values, strict=True), strict=True):
-            document: dict[str, Any] = dict(zip(names, row, strict=True))
-            if has_nulls:
-                document = {name: value for name, value in document.items() if value is not None}
-            if row[0] is not text:
-                document[KEY] = text.encode()
-            yield make(document, schema)
+        documents = [make() for _ in texts]
+        for document, text in zip(documents, texts, strict=True):
+            term = term_of(text)
+            document.add_text(ID, term)
+            if term is not text:
+                document.add_bytes(KEY, text.encode())
+        for each in self.fields:
+            name, add = each.stored_name, getattr(make, "add_text" if each.kind == "string" else f"add_{each.kind}")
+            for document, value in zip(documents, each.values(batch.column(each.name)), strict=True):
+                if value is not None:
+                    add(document, name, value)
+        return documents
 
 
 def key_of(document: Any) -> str:
