@@ -28,9 +28,9 @@ def short_traceback(error: BaseException) -> list[str]:
 def _causes_first(error: BaseException) -> Iterator[BaseException]:
     chain: list[BaseException] = []
     following: BaseException | None = error
-    while following is not None and following not in chain:
+    while following is not None and all(following is not each for each in chain):  # an error may define equality
         chain.append(following)
-        following = following.__cause__ or (None if following.__suppress_context__ else following.__context__)
+        following = following.__cause__ if following.__suppress_context__ else following.__context__
     return reversed(chain)
 
 

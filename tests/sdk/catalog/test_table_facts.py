@@ -28,6 +28,14 @@ def save(name: str, *values: int) -> Dataset:
     return Dataset.from_dict({"id": list(values)}).save(name, if_exists="append")
 
 
+DAMAGED_ENTRIES = {
+    "miscounted": {"total-records": "many"},
+    "misnumbered": {"lakefeed.version-numbers": "{"},
+    "untyped": {"lakefeed.column-types": '{"id": ""}'},
+    "misdropped": {"lakefeed.dropped-column-types": '{"id": "image"}'},
+}
+
+
 def many_tables(lake: Lake, folder: Path) -> None:
     """Saves datasets of every kind: of lakefeed, of other writers, and damaged ones."""
     for values in ((1, 2, 3, 4), (5,)):
@@ -64,10 +72,22 @@ def many_tables(lake: Lake, folder: Path) -> None:
     table = lake.catalog.load_table("default.deleted_rows")
     path = next(iter(table.scan().plan_files())).file.file_path
     commit_deletes(table, folder, Deletes([(path, 0)]))
-    for name, text in (("broken", "{"), ("other", '{"a": 1}'), ("cut", None)):
+    for name, text in (("broken", "{"), ("other", '{"a": 1}'), ("cut", None), ("nested", "[" * 100_000)):
         save(name, 1)
         file = metadata_file(lake, name)
         file.unlink() if text is None else file.write_text(text)
+    for name, entry in DAMAGED_ENTRIES.items():
+        save(name, 1)
+        file = metadata_file(lake, name)
+        metadata = json.loads(file.read_text())
+        entries = metadata["snapshots"][0]["summary"] if name == "miscounted" else metadata["properties"]
+        entries.update(entry)
+        file.write_text(json.dumps(metadata))
+    for name, encoding, description in (("marked", "utf-8-sig", "text"), ("escaped", "utf-8", r"\ud800")):
+        save(name, 1)
+        file = metadata_file(lake, name)
+        entry = f'"properties":{{"lakefeed.description":"{description}",'
+        file.write_text(file.read_text().replace('"properties":{', entry), encoding=encoding)
 
 
 def metadata_file(lake: Lake, name: str) -> Path:
@@ -76,7 +96,8 @@ def metadata_file(lake: Lake, name: str) -> Path:
     return path
 
 
-BY_PYICEBERG = {"first_format", "expired", "deleted_rows", "broken", "cut", "other"}
+BY_PYICEBERG = {"first_format", "expired", "deleted_rows", "broken", "cut", "other", "nested", "marked"}
+BY_PYICEBERG |= {"escaped", "miscounted", "misnumbered"}
 
 
 def test_facts_and_summaries_without_pyiceberg_are_those_of_the_tables(
@@ -105,7 +126,7 @@ def test_facts_and_summaries_without_pyiceberg_are_those_of_the_tables(
         else:
             assert isinstance(summaries[name], DamagedDatasetError)
     again = Lake(lake.settings)
-    chosen = sorted(set(names) - without)
+    chosen = sorted(set(names) - without - DAMAGED_ENTRIES.keys())
     with monkeypatch.context() as patch:
         patch.setattr(table_listing, "facts_at", lambda lake, location: pytest.fail(f"{location} was read"))
         assert dict(summarize(again, chosen)) == {name: summaries[name] for name in chosen}

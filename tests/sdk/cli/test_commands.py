@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 
 from lakefeed import Dataset, Table, diagnosis
 from lakefeed.catalog.lake import Lake
-from lakefeed.cli import invocation
+from lakefeed.cli import cell_text, invocation
 from lakefeed.cli.command_groups import command_paths
 from lakefeed.cli.main import cli
 
@@ -59,6 +59,7 @@ def test_an_empty_lake_is_no_error(home: Path) -> None:
 
 
 def test_datasets_and_versions_are_listed(pets: Dataset) -> None:
+    assert run("log", "pets", "-n", "9" * 30).stdout == run("log", "pets").stdout
     Dataset("pets").tag("stable", 1)
     heading, row = lines("ls")
     facts = dict(zip(heading, row, strict=True))
@@ -414,6 +415,29 @@ def test_errors_of_the_catalog_and_settings(tmp_path: Path, monkeypatch: pytest.
 
 
 COMMAND = [sys.executable, "-m", "lakefeed.cli"]
+INTERRUPTED_IMPORT = """
+import os, signal, sys
+class Finder:
+    def find_spec(self, name, *rest):
+        if name == "click":
+            os.kill(os.getpid(), signal.SIGINT)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Finder())
+from lakefeed.cli.__main__ import main
+main()
+"""
+
+
+@pytest.mark.live
+def test_an_interrupt_during_the_imports_is_one_line() -> None:
+    ended = subprocess.run([sys.executable, "-c", INTERRUPTED_IMPORT], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "lakefeed: interrupted\n")
+
+
+def test_times_that_no_calendar_has() -> None:
+    column = cell_text.Column("changed", "time")
+    for moment in (10**18, -(10**18)):
+        assert column.to_terminal(moment) == column.to_pipe(moment) == column.to_json(moment) == f"{moment} ms"
 
 
 @pytest.mark.live

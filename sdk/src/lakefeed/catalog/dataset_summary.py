@@ -85,13 +85,18 @@ def _read_each(lake: Lake, names: Iterable[str], locations: Mapping[str, str]) -
 
 
 def _load_each(lake: Lake, names: Iterable[str]) -> Iterator[tuple[str, DatasetSummary | FileError]]:
+    from lakefeed.catalog.damaged_tables import damage_errors  # it imports PyIceberg
+
     for name in names:
         try:
-            yield name, _summary_of_table(lake.table(name))
+            with damage_errors(name):  # an entry of its metadata may be no number
+                summary = _summary_of_table(lake.table(name))
         except DatasetNotFoundError:
             continue  # deleted since the list was made
         except FileError as error:
             yield name, error
+        else:
+            yield name, summary
 
 
 def _summary_of_table(table: Table) -> DatasetSummary:

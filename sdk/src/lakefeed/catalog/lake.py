@@ -166,9 +166,11 @@ class Lake:
         """
         identifier = self.identifier(name)
         try:
-            table = version_numbers.with_version_numbers(damaged_tables.load_table(self._tables(), identifier))
+            table = damaged_tables.load_table(self._tables(), identifier)
         except damaged_tables.MISSING_TABLE_ERRORS:
             raise self.not_found(name) from None
+        with damaged_tables.damage_errors(name):  # a property with numbers may be no JSON
+            table = version_numbers.with_version_numbers(table)
         return column_schema.with_column_schemas(table) if COLUMN_BRANCH in table.metadata.refs else table
 
     def cached_plan(self, name: str, pin: int | str | None) -> tuple[ScanPlan, LocalAccess] | None:

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-GZIP_MAGIC: Final = b"\x1f\x8b"
+SURROGATES: Final = (rb"\ud", rb"\uD")
+"""Escapes that are valid in pairs only, which the parser of PyIceberg checks."""
 GZIP_ENDING: Final = ".gz.metadata.json"
 FORMAT_VERSION: Final = 2
 OPERATIONS: Final = frozenset({"append", "replace", "overwrite", "delete"})
@@ -84,12 +85,14 @@ class PlainMetadata:
 def parse_metadata(location: str, content: bytes) -> PlainMetadata | None:
     """Returns the metadata in a file; None if PyIceberg has to read it."""
     try:
-        if location.endswith(GZIP_ENDING) and content.startswith(GZIP_MAGIC):
+        if location.endswith(GZIP_ENDING):
             content = gzip.decompress(content)
-        metadata = json.loads(content)
-    except (ValueError, OSError, EOFError, zlib.error):
+        if any(escape in content for escape in SURROGATES):
+            return None
+        metadata = json.loads(content.decode())  # of bytes, it would guess the encoding
+        return _parse(metadata) if _is_valid(metadata) else None
+    except (ValueError, OSError, EOFError, zlib.error, RecursionError):
         return None
-    return _parse(metadata) if _is_valid(metadata) else None
 
 
 def _parse(metadata: Mapping[str, Any]) -> PlainMetadata | None:

@@ -199,7 +199,7 @@ def _facts_of_entry(
 def _file_types(metadata: PlainMetadata) -> dict[str, str] | None:
     """Returns the media types of the file columns; None if they may be in column files, whose schema is another one."""
     types, dropped = _object(metadata, COLUMN_TYPES), _object(metadata, DROPPED_COLUMN_TYPES)
-    if types is None or dropped is None:
+    if types is None or dropped is None or not all(map(str.isdecimal, dropped)):
         return None
     if not types and not dropped:
         return {}
@@ -215,7 +215,8 @@ def _object(metadata: PlainMetadata, name: str) -> dict[str, Any] | None:
         value = json.loads(metadata.properties.get(name, "{}"))
     except ValueError:
         return None
-    return value if isinstance(value, dict) and all(isinstance(each, str) for each in value.values()) else None
+    is_object = isinstance(value, dict) and all(isinstance(each, str) and each for each in value.values())
+    return value if is_object else None
 
 
 def _facts_of_table(table: Table) -> TableFacts:

@@ -46,7 +46,7 @@ class Column:
         if self.kind == "bytes":
             return human_size(value)
         if self.kind == "time":
-            return _moment(value).astimezone().strftime("%Y-%m-%d %H:%M")
+            return _local_time(value)
         if self.kind == "list":
             return ", ".join(map(escape, value))
         return shorten(display_text(value))
@@ -71,7 +71,17 @@ def _moment(milliseconds: int) -> dt.datetime:
 
 
 def _iso_time(milliseconds: int) -> str:
-    return _moment(milliseconds).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    try:
+        return _moment(milliseconds).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    except (OverflowError, ValueError, OSError):
+        return f"{milliseconds} ms"  # no calendar has it: another writer had a clock or a unit that is wrong
+
+
+def _local_time(milliseconds: int) -> str:
+    try:
+        return _moment(milliseconds).astimezone().strftime("%Y-%m-%d %H:%M")
+    except (OverflowError, ValueError, OSError):
+        return f"{milliseconds} ms"
 
 
 def to_json(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import islice
 
 import click
@@ -65,5 +66,8 @@ def log_command(invocation: Invocation, ref: Reference, number: int | None, long
     shown = [position for position, column in enumerate(COLUMNS) if long or invocation.json or column.name in BRIEF]
     invocation.write_table(
         [COLUMNS[position] for position in shown],
-        ([row[position] for position in shown] for row in islice(rows, number)),
+        (
+            [row[position] for position in shown]
+            for row in islice(rows, None if number is None else min(number, sys.maxsize))
+        ),
     )
