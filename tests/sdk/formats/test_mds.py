@@ -193,9 +193,13 @@ def test_a_folder_is_whole_or_absent(home: Path, tmp_path: Path) -> None:
     for wrong in ("", "https://bucket/x", "s3::https://x", 5, None, "nul\0"):
         with pytest.raises(InvalidArgumentError, match="folder"):
             rows.to_mds(wrong)  # type: ignore[arg-type]
-    for limit in (0, -1, 1 << 32, "1 mile", "4gb", "", True, 1.5):
+    for limit in (0, -1, 1 << 32, "1 mile", "4gb", "9" * 400, "", True, 1.5):
         with pytest.raises(InvalidArgumentError, match="size_limit"):
             rows.to_mds(tmp_path / "x", size_limit=limit)  # type: ignore[arg-type]
+    distant = pa.array([10**7], pa.date32()), pa.array([1 << 62], pa.duration("s"))
+    for times in (*distant, pa.array([0], pa.timestamp("s", "No/Zone"))):
+        with pytest.raises(TypeMismatchError, match="has no JSON"):
+            Dataset.from_arrow(pa.table({"when": times})).to_mds(tmp_path / "x")
     with pytest.raises(StorageError):
         rows.to_mds(tmp_path / "file" / "below")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file"]

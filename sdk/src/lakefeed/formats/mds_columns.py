@@ -215,7 +215,7 @@ class MDSColumn:
     def _json(self, column: Any) -> list[bytes]:
         try:
             return [json.dumps(value, default=_to_json).encode() for value in column.to_pylist()]
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OverflowError, LookupError) as error:  # also times that Python lacks
             raise TypeMismatchError(f"column {self.name!r} of type {self.kind} has no JSON: {error}") from error
 
 

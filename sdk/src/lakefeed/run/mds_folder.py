@@ -62,7 +62,7 @@ def _bytes_of(size_limit: Any) -> int | None:
     number = size_limit
     match = SIZE_TEXT.fullmatch(size_limit.strip().lower()) if isinstance(size_limit, str) else None
     if match is not None:
-        number = int(float(match[1]) * UNITS[match[2]])
+        number = int(min(float(match[1]) * UNITS[match[2]], MAX_SHARD_BYTES))
     if number is not None and (not is_whole(number) or not 0 < number < MAX_SHARD_BYTES):
         raise InvalidArgumentError(
             f"size_limit must be a number of bytes from 1 to {MAX_SHARD_BYTES - 1:,}, text such as '64mb', or None, "
