@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterator
 from contextlib import closing
@@ -16,6 +17,7 @@ from pyiceberg.table.metadata import TableMetadataUtil
 
 from lakefeed import Dataset, FileTree, Table
 from lakefeed.catalog import table_listing, version_tags, versions
+from lakefeed.catalog.damaged_tables import damage_errors
 from lakefeed.catalog.dataset_summary import DatasetSummary, _load_each, summarize
 from lakefeed.catalog.durability import local_path
 from lakefeed.catalog.lake import Lake
@@ -132,6 +134,16 @@ def test_facts_and_summaries_without_pyiceberg_are_those_of_the_tables(
         assert dict(summarize(again, chosen)) == {name: summaries[name] for name in chosen}
     metadata_file(lake, "tagged").write_text("{")
     assert isinstance(dict(summarize(again, ["tagged"]))["tagged"], DamagedDatasetError)
+
+
+def test_compressed_metadata_is_what_its_name_says(document: dict[str, Any]) -> None:
+    plain, location = json.dumps(document).encode(), "file:///m.gz.metadata.json"
+    packed = gzip.compress(plain)
+    assert parse_table_facts(location, packed) == parse_table_facts("file:///m.metadata.json", plain) is not None
+    for content in (plain, packed[:-5], packed + b"more"):
+        assert parse_table_facts(location, content) is None
+        with pytest.raises(DamagedDatasetError), damage_errors("one"):
+            gzip.decompress(content)
 
 
 def paths(value: Any) -> Iterator[tuple[Any, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ UNREADABLE_ERRORS: Final = (
     ArithmeticError,
     EOFError,
     zlib.error,
+    gzip.BadGzipFile,
 )
 """Errors of reading a metadata file that is missing or invalid."""
 
