@@ -34,6 +34,18 @@ def save(name: str, *values: int) -> Dataset:
     return Dataset.from_dict({"x": list(values)}).save(name, if_exists="append")
 
 
+def test_a_lineage_is_the_first_that_a_moved_lake_is_asked_for(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save("a", 1)
+    Dataset("a").save("b")
+    before = labels(lineage("b"))
+    moved = home.parent / f"{home.name}_moved"
+    home.rename(moved)
+    monkeypatch.setenv("LAKEFEED_HOME", str(moved))
+    begin = time.monotonic()
+    assert labels(lineage("b")) == before
+    assert time.monotonic() - begin < 30, "it waited for a lock of its own"
+
+
 def labels(graph: Lineage, *kinds: str) -> list[str]:
     """The nodes in order of their steps, without those of the code."""
     chosen = [each for each in graph.nodes if each.kind in (kinds or ("version", "run", "file"))]

@@ -67,6 +67,7 @@ class FactLoader:
         if not self._has_all:
             before = len(self.tables), len(self._runs.runs), len(self._runs.files)
             try:
+                self.lake.catalog  # noqa: B018 - of a lake that was moved it writes, and would wait for this transaction
                 Registry.open(self.lake).read_current(lambda connection: self._load(connection, roots, up, down))
             except (CatalogUnavailableError, FileError) as error:
                 self._load_commits(error)
