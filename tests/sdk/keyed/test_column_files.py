@@ -330,6 +330,21 @@ def test_tags_hold_column_files_while_another_engine_expires_snapshots(table: Ta
     assert sorted(stored().refs()) == ["lakefeed.columns", "main"]
 
 
+def test_rows_keep_columns_where_versions_of_other_engines_have_expired(table: Table) -> None:
+    table.enrich({"y": table["x"] * 2}).apply()
+    schema = pa.schema([pa.field("id", pa.int64(), nullable=False), pa.field("x", pa.float64())])
+    for number in (1_000, 1_001):
+        stored().append(pa.table({"id": [number], "x": [1.0]}, schema=schema))
+    expected = rows(table, "id >= 0", "id", "y")
+    newest = stored().current_snapshot()
+    assert newest is not None
+    assert newest.parent_snapshot_id is not None
+    stored().maintenance.expire_snapshots().by_id(newest.parent_snapshot_id).commit()
+    assert rows(table, "id >= 0", "id", "y") == expected
+    table.enrich({"y": table["x"] * 3}, where="id = 1000").apply()
+    assert rows(table, "id in (7, 1000)", "y") == [{"y": 14.0}, {"y": 3.0}]
+
+
 def test_lakes_that_move_and_tables_that_are_dropped_take_column_files_along(
     table: Table, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -95,12 +95,21 @@ def _column_snapshot_ids(table: Table, snapshot: Snapshot | None) -> Iterator[in
         pinned = _facts(at).get(COLUMN_SNAPSHOT)
         if pinned is not None:
             yield int(pinned) if pinned else None
-        elif COLUMN_BRANCH not in table.metadata.refs or at.parent_snapshot_id is None:
+        elif COLUMN_BRANCH not in table.metadata.refs:
             return
         parent = by_id.get(at.parent_snapshot_id or -1)
-        if parent is None and pinned is None:  # it has expired; the branch moves with each change of the column files
-            yield table.metadata.refs[COLUMN_BRANCH].snapshot_id
+        if parent is None and pinned is None:
+            # It has expired, or there was none. The branch moves with each change of the column files.
+            newest = table.metadata.refs[COLUMN_BRANCH].snapshot_id
+            if at.parent_snapshot_id is not None or _is_later(table, at, newest):
+                yield newest
         at = parent
+
+
+def _is_later(table: Table, snapshot: Snapshot, number: int) -> bool:
+    """Returns whether a snapshot is later than another one. PyIceberg removes the ids of expired parents."""
+    other = table.metadata.snapshot_by_id(number)
+    return other is not None and (snapshot.sequence_number or 0) > (other.sequence_number or 0)
 
 
 def column_owner(table: Table, snapshot: Snapshot) -> Snapshot:
