@@ -35,7 +35,7 @@ def _causes_first(error: BaseException) -> Iterator[BaseException]:
 
 
 def _is_own(filename: str) -> bool:
-    """Whether the reader wrote a file: it is neither lakefeed nor installed."""
+    """Returns whether the reader wrote a file, which is neither of lakefeed nor installed."""
     if filename.startswith("<frozen"):
         return False
     path = Path(filename)

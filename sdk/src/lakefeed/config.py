@@ -436,7 +436,7 @@ def _variables_of(path: list[str]) -> Iterator[str]:
 
 
 def _from_json(text: str) -> Any:
-    """Returns the value of a variable; the text itself if that is no JSON."""
+    """Returns the value of a variable; the text itself if it is not JSON."""
     try:
         return json.loads(text)
     except ValueError:

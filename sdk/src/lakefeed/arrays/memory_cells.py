@@ -63,8 +63,8 @@ class MemoryCells:
         """Returns X, or a layer. One that is stored by columns is converted.
 
         Raises:
-            ColumnNotFoundError: there is no layer of this name.
-            InvalidArgumentError: there is no X.
+            ColumnNotFoundError: the object has no layer of this name.
+            InvalidArgumentError: the object has no X.
             UnsupportedError: it is neither an array of NumPy nor a matrix of SciPy, of numbers.
         """
         layers = list(self._data.layers)

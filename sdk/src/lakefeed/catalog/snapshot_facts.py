@@ -122,7 +122,7 @@ def parse_table_facts(location: str, content: bytes) -> TableFacts | None:
     metadata = parse_metadata(location, content)
     try:
         return None if metadata is None else _facts_of_metadata(metadata)
-    except ValueError:  # an entry of a summary is no number
+    except ValueError:  # an entry of a summary is not a number
         return None
 
 
@@ -210,7 +210,7 @@ def _file_types(metadata: PlainMetadata) -> dict[str, str] | None:
 
 
 def _object(metadata: PlainMetadata, name: str) -> dict[str, Any] | None:
-    """Returns the JSON object in a table property; an empty one if there is no property, None if it is damaged."""
+    """Returns the JSON object in a table property; an empty one without the property, None if it is damaged."""
     try:
         value = json.loads(metadata.properties.get(name, "{}"))
     except ValueError:

@@ -67,7 +67,7 @@ def facts_at(lake: Lake, location: str) -> TableFacts | None:
 
 
 def file_state(lake: Lake, location: str) -> FileState | None:
-    """Returns numbers that identify a local file in its current state; None if there is no such file."""
+    """Returns numbers that identify a local file in its current state; None if the file does not exist."""
     path = lake.local_file(location)
     try:
         now = None if path is None else path.stat()

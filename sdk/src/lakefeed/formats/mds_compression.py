@@ -52,7 +52,7 @@ class ShardEncoding:
         """Returns the encoding of the arguments of `Dataset.to_mds`.
 
         Raises:
-            InvalidArgumentError: there is no such compression or hash.
+            InvalidArgumentError: the compression or the hash is unknown.
             MissingDependencyError: a hash needs a library that is not installed.
         """
         if compression is not None:

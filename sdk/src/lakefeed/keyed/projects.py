@@ -80,7 +80,7 @@ class Project:
 
         Raises:
             DatasetNotFoundError: the table does not exist.
-            InvalidArgumentError: it is a dataset without a key.
+            InvalidArgumentError: the dataset has no key.
         """
         table = open_table(self._lake, self._full(identifier))
         _ = table.key_schema

@@ -59,7 +59,7 @@ def roots_of(x: Any) -> Roots:
 
     Raises:
         InvalidArgumentError: the rows come from no dataset.
-        DatasetNotFoundError: there is no file of this path.
+        DatasetNotFoundError: no run has a file of this path.
     """
     if isinstance(x, VersionKey):
         return Roots(tables=frozenset({x.table}))

@@ -227,7 +227,7 @@ ORIGIN: Final = Table(
     Index(f"{PREFIX}origin_snapshot", "snapshot"),
     Index(f"{PREFIX}origin_run", "run"),
 )
-"""What the commits of versions say about their origin, for lineages. A version that has expired keeps its row."""
+"""The origins of versions, as their commits tell them, for lineages. A version that has expired keeps its row."""
 
 UPSTREAM: Final = Table(
     f"{PREFIX}upstream",

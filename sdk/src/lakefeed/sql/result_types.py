@@ -35,7 +35,7 @@ def result_schema(relation: DuckDBPyRelation, tables: Mapping[str, pa.Schema]) -
 
 
 def restore_column(field: pa.Field[Any], column: pa.Field[Any] | None) -> pa.Field[Any]:
-    """Returns the field of a result in the type of a column whose values it has; the field if there is no column."""
+    """Returns the field of a result in the type of a column whose values it has; the field itself without a column."""
     if column is None:
         return field
     typed = field.with_type(column.type)

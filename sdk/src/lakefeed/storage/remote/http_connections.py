@@ -89,7 +89,9 @@ class _FinalResponse(HTTPResponse):
         return version, status, reason
 
 
-class _PlainConnection(HTTPConnection):
+class _WatchedConnection(HTTPConnection):
+    """A connection to an allowed address, whose socket the deadline of the request can end."""
+
     response_class = _FinalResponse
 
     def _new_conn(self) -> socket.socket:
@@ -104,28 +106,17 @@ class _PlainConnection(HTTPConnection):
         return super().getresponse()
 
 
-class _TlsConnection(HTTPSConnection):
-    response_class = _FinalResponse
-
-    def _new_conn(self) -> socket.socket:
-        return _new_socket(self)
-
-    def request(self, *args: Any, **options: Any) -> None:
-        _check_reused(self)
-        super().request(*args, **options)
-
-    def getresponse(self) -> Any:
-        deadlines_by_thread[get_ident()].sock = self.sock
-        return super().getresponse()
+class _WatchedTlsConnection(_WatchedConnection, HTTPSConnection):
+    """The same over TLS."""
 
 
 class _PlainPool(HTTPConnectionPool):
-    ConnectionCls = _PlainConnection
+    ConnectionCls = _WatchedConnection
     QueueCls: Any = IdleConnections
 
 
 class _TlsPool(HTTPSConnectionPool):
-    ConnectionCls = _TlsConnection
+    ConnectionCls = _WatchedTlsConnection
     QueueCls: Any = IdleConnections
 
 
