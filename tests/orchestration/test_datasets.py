@@ -110,6 +110,7 @@ def test_a_renamed_dataset_appears_under_its_new_name(instance: DagsterInstance)
     assert set(dagster.reported(dataset_key("pictures"))) == {"v1"}
 
 
+@pytest.mark.live
 def test_a_dataset_made_anew_starts_anew(instance: DagsterInstance) -> None:
     dagster = Dagster(instance, COPY)
     for value in (1, 2, 3):
@@ -155,6 +156,7 @@ def test_overwrites_by_another_client_are_read_by_what_they_brought(instance: Da
     assert dagster.reported(PHOTOS)[newest]["checks_passed"]
 
 
+@pytest.mark.live
 def test_lost_cursors_lose_and_repeat_nothing(instance: DagsterInstance) -> None:
     dagster = Dagster(instance, COPY)
     write(1)
@@ -264,6 +266,7 @@ def test_a_version_that_expired_in_the_middle_keeps_its_partition(instance: Dags
     assert sorted(Dataset("copies").to_arrow()["x"].to_pylist()) == [1, 2, 3, 4]
 
 
+@pytest.mark.live
 def test_versions_of_a_keyed_table_are_partitions(instance: DagsterInstance) -> None:
     table = Table.create("keyed", key_schema={"id": pa.int64()})
     table.write({"id": [1, 2], "x": [1.0, 2.0]})

@@ -20,6 +20,7 @@ def double(rows: Dataset) -> Dataset:
     return rows.with_column("double", "x * 2").select(["id", "double"])
 
 
+@pytest.mark.live
 def test_columns_stay_up_to_date_and_the_lineage_has_no_circle() -> None:
     table = Table.create("photos", key_schema={"id": pa.int64()})
     table.write({"id": [1, 2], "x": [1, 2]})

@@ -67,6 +67,7 @@ def test_a_version_is_in_sync_whatever_runs_again(instance: DagsterInstance, hom
     assert len(dagster.partitions("copies")) == len(dagster.partitions()) == 3
 
 
+@pytest.mark.live
 def test_no_check_that_failed_counts_as_passed(instance: DagsterInstance) -> None:
     checks = DatasetSpec("photos", checks=[NotNull("x"), InRange("x", 0, 100, blocking=False)])
     dagster = Dagster(instance, checks, replace(COPY, only_checked=True))

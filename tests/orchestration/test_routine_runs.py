@@ -42,6 +42,7 @@ def instance() -> Iterator[DagsterInstance]:
 # ------------------------------------------------------------------ routines
 
 
+@pytest.mark.live
 def test_failed_versions_are_kept_from_routines_that_want_checked_ones(instance: DagsterInstance) -> None:
     dagster = Dagster(instance, CHECKS, replace(COPY, only_checked=True))
     write(1)
@@ -85,6 +86,7 @@ def test_several_sources_are_one_routine(instance: DagsterInstance) -> None:
     assert dagster.reported(routine_key("both"))[None]["also_read"] == "words up to v1"
 
 
+@pytest.mark.live
 def test_resources_reach_the_function(instance: DagsterInstance) -> None:
     def scaled(rows: Dataset, run: RoutineRun) -> Dataset:
         return rows.with_column("y", f"x * {run.resources['factor']}")

@@ -36,6 +36,7 @@ def upstreams(dagster: Dagster, name: str) -> set[AssetKey]:
     return set(dagster.definitions().resolve_asset_graph().get(dataset_key(name)).parent_keys)
 
 
+@pytest.mark.live
 def test_a_version_of_a_tree_shows_what_it_changed(
     instance: DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

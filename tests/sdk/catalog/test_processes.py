@@ -119,6 +119,7 @@ def test_racing_fenced_runners_do_it_exactly_once(lake: Lake, home: Path) -> Non
     assert len(list(home.rglob("*.parquet"))) == 20
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("after", [0.0, 0.013, 0.031, 0.07])
 def test_killed_appender_leaves_the_table_whole(lake: Lake, after: float) -> None:
     create(lake, "t", SCHEMA, [])

@@ -144,7 +144,7 @@ def test_rows_and_files_name_a_failing_row_too(rows: Dataset, files: list[str]) 
     assert f"row 7 (id='i7') of {files[0]!r}" in str(error)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.live)])
 def test_a_failing_collate_fn_names_the_rows_of_its_batch(rows: Dataset, files: list[str], workers: int) -> None:
     for data, named in ((rows, "rows 6, 7, 8"), (Dataset.from_file(files), "rows 6, 7, 8")):
         loader = data.to_torch(batch_size=3, num_workers=workers, collate_fn=collate)

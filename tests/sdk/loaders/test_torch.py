@@ -439,6 +439,7 @@ def test_an_exception_leaves_nothing_even_while_it_is_kept(data: Dataset, worker
 
 
 @pytest.mark.usefixtures("nothing_stays")
+@pytest.mark.live
 def test_a_dropped_iterator_leaves_nothing(data: Dataset) -> None:
     for workers in (0, 2):
         batches = iter(data.to_torch(batch_size=4, num_workers=workers))

@@ -104,7 +104,7 @@ def wide(rows: int) -> Dataset:
     return Dataset.from_batches(batches, schema=pa.schema({"x": pa.int64(), "text": pa.string()}))
 
 
-@pytest.mark.parametrize("seed", [0, 7])
+@pytest.mark.parametrize("seed", [0, pytest.param(7, marks=pytest.mark.live)])
 def test_a_global_shuffle_beyond_the_budget_has_the_same_order(tmp_path: Path, seed: int) -> None:
     plan = wide(200_000)._plan
     small, large = (LocalRunner(Settings.load(**{"sql.memory_bytes": size << 20})) for size in (32, 4_096))

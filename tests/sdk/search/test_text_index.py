@@ -442,6 +442,7 @@ def test_a_renamed_column_says_what_to_do_with_its_index(client: Client) -> None
     assert ids(index, "cat") == [1]
 
 
+@pytest.mark.live
 def test_an_index_is_built_anew_if_a_column_was_dropped_and_added_again(client: Client) -> None:
     table = table_of(client)
     table.write({"id": [1, 2], "body": ["a cat", "a cat"], "n": [5, 6], "e": [[1.0], [2.0]]})

@@ -82,6 +82,7 @@ def test_one_that_is_larger_than_the_budget_passes_alone(gate: Gate) -> None:
         queue.release(job)
 
 
+@pytest.mark.live
 def test_sizes_that_become_known_wait_for_room() -> None:
     claimed: list[int] = []
 

@@ -273,7 +273,11 @@ SECRET = "5ecr3tPlanted"
 
 
 @pytest.mark.parametrize(
-    "fault", [answers(403), answers(500), short, stalls, redirects("ftp://x/"), redirects("/a.bin"), answers(404)]
+    "fault",
+    [
+        *(answers(403), answers(500), short, redirects("ftp://x/"), redirects("/a.bin"), answers(404)),
+        pytest.param(stalls, marks=pytest.mark.live),
+    ],
 )
 def test_credentials_appear_nowhere(site: Site, tmp_path: Path, fault: Fault, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, logger="lakefeed")

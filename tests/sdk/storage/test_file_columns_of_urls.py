@@ -50,6 +50,7 @@ def test_the_first_batch_needs_about_a_batch_of_fetches(site: Site) -> None:
     batches.close()
 
 
+@pytest.mark.live
 def test_fetching_goes_on_across_batches_with_all_workers(site: Site) -> None:
     dataset = saved(site, 300)
     site.latency = 0.02
@@ -163,6 +164,7 @@ def test_memory_stays_within_the_budget(site: Site) -> None:
 # --------------------------------------------------------------------------------------------------- cache()
 
 
+@pytest.mark.live
 def test_files_of_urls_are_there_when_all_is_gone(site: Site, home: Path, tmp_path: Path) -> None:
     saved(site, 30)
     Dataset("web").cache()

@@ -42,6 +42,7 @@ def notices(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name == sqlite_connection.logger.name]
 
 
+@pytest.mark.live
 def test_a_locked_catalog_is_an_error_that_names_it(home: Path, caplog: pytest.LogCaptureFixture) -> None:
     Dataset.from_dict({"x": [1]}).save("rows")
     Lake.current().close()
