@@ -11,7 +11,13 @@ import pytest
 
 from lakefeed import Dataset, GarbageReport, collect_garbage
 from lakefeed.catalog.lake import Lake
-from lakefeed.errors import IntegrityError, InvalidArgumentError, MissingFileError, UnsupportedError
+from lakefeed.errors import (
+    IntegrityError,
+    InvalidArgumentError,
+    MissingFileError,
+    UnsupportedError,
+    VersionNotFoundError,
+)
 from lakefeed.storage.blobs.packs import is_pack_key
 from tests.sdk.media.pictures import write
 from tests.sdk.s3 import new_bucket, s3_server
@@ -93,6 +99,22 @@ def test_gc_old_versions_and_tags_are_live(home: Path, tmp_path: Path) -> None:
     age(home)
     assert collected().bytes == 0
     assert [row["file"].bytes() for row in Dataset("one", version="first").rows()] == [b"a", b"b"]
+
+
+@pytest.mark.parametrize("read_before", [True, False])
+def test_gc_a_dataset_pinned_to_a_version_that_has_expired_says_so(home: Path, read_before: bool) -> None:
+    Dataset.from_dict({"x": [1, 2]}).save("one")
+    old = Dataset("one", version=1)
+    if read_before:
+        assert old.to_arrow()["x"].to_pylist() == [1, 2]
+    Dataset.from_dict({"x": [3]}).overwrite("one")
+    table = Lake.current().table("one")
+    table.maintenance.expire_snapshots().by_id(table.metadata.snapshots[0].snapshot_id).commit()
+    age(home)
+    assert collected().table_files > 0
+    with pytest.raises(VersionNotFoundError, match="has expired"):
+        old.to_arrow()
+    assert Dataset("one").to_arrow()["x"].to_pylist() == [3]
 
 
 def test_gc_what_a_fence_points_at_is_live(home: Path) -> None:

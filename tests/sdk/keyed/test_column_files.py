@@ -21,10 +21,12 @@ from lakefeed.errors import (
     TransformError,
     TypeMismatchError,
     UnsupportedError,
+    VersionNotFoundError,
 )
 from lakefeed.formats.parquet_format import ParquetFile
 from lakefeed.run.touched_rows import touched_keys
 from tests.sdk.processes import Program, finish_all
+from tests.sdk.test_garbage import age
 
 SIZES = {"LAKEFEED__WRITE__ROW_GROUP_ROWS": "40"}
 
@@ -343,6 +345,42 @@ def test_rows_keep_columns_where_versions_of_other_engines_have_expired(table: T
     assert rows(table, "id >= 0", "id", "y") == expected
     table.enrich({"y": table["x"] * 3}, where="id = 1000").apply()
     assert rows(table, "id in (7, 1000)", "y") == [{"y": 14.0}, {"y": 3.0}]
+
+
+def test_a_version_whose_column_files_have_expired_says_so_also_where_it_was_read_before(
+    table: Table, home: Path
+) -> None:
+    table.enrich({"y": table["x"] * 2}).apply()
+    photos = Dataset("photos", version=5)
+    assert photos.filter("id = 7").to_arrow()["y"].to_pylist() == [14.0]
+    expired = stored().refs()["lakefeed.columns"].snapshot_id
+    table.enrich({"y": table["x"] * 3}).apply()
+    stored().maintenance.expire_snapshots().by_id(expired).commit()
+    for _ in range(2):
+        with pytest.raises(VersionNotFoundError, match="expired the column files"):
+            Dataset("photos", version=5).to_arrow()
+        age(home)
+        collect_garbage(False, dt.timedelta(0))
+    with pytest.raises(VersionNotFoundError, match="expired the column files"):
+        photos.to_arrow()
+    assert rows(table, "id = 7", "y") == [{"y": 21.0}]
+
+
+def test_columns_of_a_version_of_another_engine_are_no_nulls_once_its_parent_has_expired(table: Table) -> None:
+    table.enrich({"y": table["x"] * 2}).apply()
+    schema = pa.schema([pa.field("id", pa.int64(), nullable=False), pa.field("x", pa.float64())])
+    stored().append(pa.table({"id": [1_000], "x": [1.0]}, schema=schema))
+    expected = Dataset("photos", version=6).to_arrow()
+    table.enrich({"y": table["x"] * 3}, where="id < 10").apply()
+    assert Dataset("photos", version=6).to_arrow() == expected
+    gone = [each.snapshot_id for each in stored().snapshots() if each.sequence_number <= 5]
+    stored().maintenance.expire_snapshots().by_ids(gone).commit()
+    with pytest.raises(VersionNotFoundError, match="expired the column files"):
+        Dataset("photos", version=6).to_arrow()
+    Dataset("photos").copy("copied")
+    with pytest.raises(VersionNotFoundError, match="expired the column files"):
+        Dataset("copied", version=6).to_arrow()
+    assert rows(table, "id in (7, 10, 1000)", "y") == [{"y": 21.0}, {"y": 20.0}, {"y": None}]
 
 
 def test_lakes_that_move_and_tables_that_are_dropped_take_column_files_along(

@@ -21,6 +21,7 @@ from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.types import IcebergType, ListType, MapType, StructType
 
+from lakefeed.catalog.column_schema import column_schema
 from lakefeed.catalog.damaged_tables import damage_errors
 from lakefeed.catalog.file_refs import DIGEST_LENGTH, ColumnFileRef
 from lakefeed.catalog.manifest_cache import manifest_entries_of
@@ -77,9 +78,22 @@ def has_column_files(table: Table) -> bool:
 def column_snapshot_id(table: Table, snapshot: Snapshot | None) -> int | None:
     """Returns the id of the snapshot with the column files of a version; None if it has none.
 
-    A version of another program has those of the version before it.
+    A version of another program has those of the version before it. If another program has expired the snapshot, the
+    table has none with the id.
     """
     return next(_column_snapshot_ids(table, snapshot), None)
+
+
+def require_column_snapshot(table: Table, snapshot: Snapshot) -> int | None:
+    """Returns the id of the snapshot with the column files of a version, as `column_snapshot_id`.
+
+    Raises:
+        VersionNotFoundError: another program has expired it.
+    """
+    number = column_snapshot_id(table, snapshot) if COLUMN_BRANCH in table.metadata.refs else None
+    if number is not None and table.metadata.snapshot_by_id(number) is None:
+        raise _expired_error(table, number)
+    return number
 
 
 def _column_snapshot_ids(table: Table, snapshot: Snapshot | None) -> Iterator[int | None]:
@@ -89,7 +103,7 @@ def _column_snapshot_ids(table: Table, snapshot: Snapshot | None) -> Iterator[in
     """
     if snapshot is None:
         return
-    by_id = {each.snapshot_id: each for each in table.metadata.snapshots} if snapshot.parent_snapshot_id else {}
+    by_id: dict[int, Snapshot] | None = None
     at: Snapshot | None = snapshot
     while at is not None:
         pinned = _facts(at).get(COLUMN_SNAPSHOT)
@@ -97,12 +111,16 @@ def _column_snapshot_ids(table: Table, snapshot: Snapshot | None) -> Iterator[in
             yield int(pinned) if pinned else None
         elif COLUMN_BRANCH not in table.metadata.refs:
             return
+        if by_id is None:
+            by_id = {each.snapshot_id: each for each in table.metadata.snapshots}
         parent = by_id.get(at.parent_snapshot_id or -1)
         if parent is None and pinned is None:
             # It has expired, or there was none. The branch moves with each change of the column files.
             newest = table.metadata.refs[COLUMN_BRANCH].snapshot_id
-            if at.parent_snapshot_id is not None or _is_later(table, at, newest):
+            if _is_later(table, at, newest):
                 yield newest
+            elif column_schema(table.metadata, at.schema_id) is not None:
+                yield -at.snapshot_id  # no snapshot has this id: the column files have changed since
         at = parent
 
 
@@ -136,6 +154,8 @@ def column_index(table: Table, snapshot: Snapshot | None) -> ColumnIndex:
 
 def _index_of(table: Table, number: int) -> ColumnIndex:
     """Returns the column files that a snapshot names, from the cache or from its manifests."""
+    if table.metadata.snapshot_by_id(number) is None:  # the index may be in the cache, but its files are garbage
+        raise _expired_error(table, number)
     key = (table.metadata.table_uuid, number)
     with _lock:
         index = _indexes.get(key)
@@ -162,12 +182,17 @@ def unaligned_error(name: str) -> UnsupportedError:
     )
 
 
+def _expired_error(table: Table, number: int) -> VersionNotFoundError:
+    which = f" (snapshot {number})" if number > 0 else ""
+    return VersionNotFoundError(
+        f"another program has expired the column files of {table.name()[-1]!r}{which}; read another version"
+    )
+
+
 def _read_index(table: Table, snapshot_id: int) -> ColumnIndex:
     snapshot, name = table.metadata.snapshot_by_id(snapshot_id), table.name()[-1]
     if snapshot is None:
-        raise VersionNotFoundError(
-            f"another program has expired the column files of {name!r} (snapshot {snapshot_id}); read another version"
-        )
+        raise _expired_error(table, snapshot_id)
     columns = _columns_by_leaf(table.schemas()[snapshot.schema_id or 0])
     with damage_errors(name, snapshot.manifest_list):
         manifests = snapshot.manifests(table.io)

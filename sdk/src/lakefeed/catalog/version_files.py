@@ -110,8 +110,12 @@ def _snapshot(table: Table, snapshot_id: int | None) -> Snapshot | None:
 
 
 def files_of(table: Table, snapshot: Snapshot) -> tuple[DataFileRef, ...]:
-    """Returns the data files of a snapshot in row order, from the cache or as `plan_files`."""
-    key = (table.metadata.table_uuid, snapshot.snapshot_id)
+    """Returns the data files of a snapshot in row order, from the cache or as `plan_files`.
+
+    Raises:
+        VersionNotFoundError: another program has expired the column files, also if the files are in the cache.
+    """
+    key = (table.metadata.table_uuid, snapshot.snapshot_id, column_files.require_column_snapshot(table, snapshot))
     with _lock:
         files = _plans.get(key)
     if files is None:
@@ -344,7 +348,8 @@ def _manifest_weight(files: Files) -> int:
     return min(len(files) + 1, CACHED_FILES)
 
 
-_plans: LRUCache[tuple[UUID, int], Files] = LRUCache(CACHED_FILES, getsizeof=_plan_weight)
+_plans: LRUCache[tuple[UUID, int, int | None], Files] = LRUCache(CACHED_FILES, getsizeof=_plan_weight)
+"""Files by snapshot and by the snapshot of their column files, which differs once another program expires ancestors."""
 _manifests: LRUCache[ManifestKey, Files] = LRUCache(CACHED_FILES, getsizeof=_manifest_weight)
 _indexes: LRUCache[tuple[UUID, int, int], BoundsIndex] = LRUCache(
     CACHED_FILES, getsizeof=lambda index: _plan_weight(index.files)

@@ -111,7 +111,7 @@ def tag(lake: Lake, name: str, label: str, version: Pin | None, move: bool) -> i
 def _column_files_updates(table: Table, label: str, snapshot_id: int | None) -> tuple[TableUpdate, ...]:
     """Returns the updates that hold the column files of a tagged version, so that no program expires them."""
     ref = f"{COLUMN_BRANCH}.{label}"
-    if snapshot_id is not None:
+    if snapshot_id is not None and table.metadata.snapshot_by_id(snapshot_id) is not None:
         holding = SetSnapshotRefUpdate(  # type: ignore[call-arg]  # aliased fields with defaults
             ref_name=ref, type="branch", snapshot_id=snapshot_id
         )

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lakefeed import sql
 from lakefeed.catalog import (
+    column_files,
     column_rules,
     damaged_tables,
     deltas,
@@ -487,6 +488,11 @@ class IcebergSource(PlainSource):
 
 
 def _check_exists(lake: Lake, name: str, version: DatasetVersion) -> None:
-    """Raises an error if the dataset was deleted, and perhaps created again, so that files are missing."""
-    if not version.table_uuid or table_identity.uuid_of(lake, name) != version.table_uuid:
+    """Raises an error if the dataset was deleted, or the version has expired, so that files are missing."""
+    table = lake.table(name)
+    snapshot = table.metadata.snapshot_by_id(version.snapshot_id) if version.version else None
+    same = str(table.metadata.table_uuid) == version.table_uuid
+    if not same or (version.version and snapshot is None):
         raise table_identity.missing_version_error(lake, name, version) from None
+    if snapshot is not None:
+        column_files.require_column_snapshot(table, snapshot)
