@@ -78,7 +78,7 @@ def known_rows(facts: Mapping[str, str]) -> int | None:
 
 
 def _read_count(snapshot: Snapshot, table: Table | None) -> int:
-    from lakefeed.catalog.version_files import files_of, live_rows
+    from lakefeed.catalog.version_files import live_rows, plan_without_columns
 
     facts = _facts(snapshot)
     estimate = max(0, int(facts.get(TOTAL_ROWS, 0)) - int(facts.get("total-position-deletes", 0)))
@@ -89,7 +89,7 @@ def _read_count(snapshot: Snapshot, table: Table | None) -> int:
         rows = _counts.get(key)
     if rows is None:
         try:
-            rows = sum(live_rows(table, file) for file in files_of(table, snapshot))
+            rows = sum(live_rows(table, file) for file in plan_without_columns(table, snapshot))
         except (DamagedDatasetError, UnsupportedError):
             return estimate
         with _lock:

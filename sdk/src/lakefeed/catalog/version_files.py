@@ -131,13 +131,19 @@ def plan_files(table: Table, snapshot: Snapshot) -> tuple[DataFileRef, ...]:
 
     Raises:
         UnsupportedError: the snapshot has equality deletes.
+        VersionNotFoundError: another program has expired the column files.
     """
+    return with_columns(table, snapshot, plan_without_columns(table, snapshot))
+
+
+def plan_without_columns(table: Table, snapshot: Snapshot) -> Files:
+    """Reads the data files of a snapshot as `plan_files`, without column files, which another program may expire."""
     with damage_errors(table.name()[-1], snapshot.manifest_list):
         manifests = snapshot.manifests(table.io)
     deletes = delete_index(table, snapshot, manifests)
     data = [manifest for manifest in manifests if manifest.content == ManifestContent.DATA]
     files = sorted(_files_in_manifests(table, data), key=row_order)
-    return with_columns(table, snapshot, with_deletes(files, deletes))
+    return with_deletes(files, deletes)
 
 
 def _files_in_manifests(table: Table, manifests: Sequence[ManifestFile]) -> Iterator[DataFileRef]:
