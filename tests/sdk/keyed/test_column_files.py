@@ -366,6 +366,15 @@ def test_a_version_whose_column_files_have_expired_says_so_also_where_it_was_rea
     assert rows(table, "id = 7", "y") == [{"y": 21.0}]
 
 
+def test_a_version_of_another_engine_keeps_the_values_that_it_was_assigned_first(table: Table) -> None:
+    table.enrich({"y": table["x"] * 2}).apply()
+    stored().delete("id == 8")
+    table.write({"id": [1_000], "x": [1.0]})
+    table.enrich({"y": table["x"] * 5}).apply()
+    assert Dataset("photos", version=6).filter("id in (7, 8, 9)").to_arrow()["y"].to_pylist() == [14.0, 18.0]
+    assert rows(table, "id in (7, 9)", "y") == [{"y": 35.0}, {"y": 45.0}]
+
+
 def test_columns_of_a_version_of_another_engine_are_no_nulls_once_its_parent_has_expired(table: Table) -> None:
     table.delete_keys([250])  # the rows of version 7 are counted in its files
     table.enrich({"y": table["x"] * 2}).apply()

@@ -166,7 +166,7 @@ def _index_of(table: Table, number: int) -> ColumnIndex:
     return index
 
 
-def column_indexes(table: Table, snapshot: Snapshot) -> Iterator[ColumnIndex]:
+def column_indexes(table: Table, snapshot: Snapshot | None) -> Iterator[ColumnIndex]:
     """Yields the column files of a version and of its ancestors, newest first, each set once."""
     existing = {each.snapshot_id for each in table.metadata.snapshots}
     for number in dict.fromkeys(_column_snapshot_ids(table, snapshot)):

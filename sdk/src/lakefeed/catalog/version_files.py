@@ -185,12 +185,13 @@ def with_columns(table: Table, snapshot: Snapshot, files: Files) -> Files:
     if owner is snapshot or all(file.path in present for file in files_of(table, owner)):
         return files
     # Another program has removed files. It may have written their rows anew, without columns that it does not see.
-    later = column_files.column_index(table, table.metadata.current_snapshot())
+    # The first later version that has assigned them tells; newer ones may have derived other values.
+    later = tuple(column_files.column_indexes(table, table.metadata.current_snapshot()))[::-1]
     return tuple(
         file
         if file.sequence <= (owner.sequence_number or 0)
         else with_column_files(file, columns)
-        if (columns := later.of(file.path))
+        if (columns := next(filter(None, (index.of(file.path) for index in later)), ()))
         else replace(file, unaligned=True)
         for file in files
     )
