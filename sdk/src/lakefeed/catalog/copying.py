@@ -92,11 +92,16 @@ def _chosen(table: Table, metadata: TableMetadata, pin: Pin | None) -> dict[str,
     lineage = {snapshot.snapshot_id for snapshot in ancestry(table, head)}
     snapshots = [each for each in metadata.snapshots if each.snapshot_id in lineage or is_column_snapshot(each)]
     present = {each.snapshot_id for each in snapshots}
+    tagged = {
+        name
+        for name, ref in metadata.refs.items()
+        if ref.snapshot_ref_type is SnapshotRefType.TAG and ref.snapshot_id in present
+    }
+    holding = {f"{COLUMN_BRANCH}.{name}" for name in tagged}  # else another program may expire their column files
     refs = {
         name: ref.model_copy(update={"snapshot_id": head.snapshot_id}) if name == MAIN_BRANCH else ref
         for name, ref in metadata.refs.items()
-        if name in (MAIN_BRANCH, COLUMN_BRANCH)
-        or (ref.snapshot_ref_type is SnapshotRefType.TAG and ref.snapshot_id in present)
+        if name in (MAIN_BRANCH, COLUMN_BRANCH) or name in tagged | holding
     }
     return {
         "snapshots": snapshots,
