@@ -127,8 +127,8 @@ class CatalogHeads:
     def locations(self, connection: Connection, names: Iterable[TableName]) -> dict[TableName, str]:
         """Returns the current location of the metadata of tables. Those that are gone are left out."""
         if not self._is_catalog:
-            found = ((name, self.location(name)) for name in names)
-            return {name: location for name, location in found if location is not None}
+            locations = ((name, self.location(name)) for name in names)
+            return {name: location for name, location in locations if location is not None}
         current: dict[TableName, str] = {}
         for chunk in chunks(names, 200):
             rows = connection.execute(_LOCATIONS, {"names": [tuple(each) for each in chunk]})
